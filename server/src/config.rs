@@ -1,0 +1,213 @@
+//! The command line and the environment, said once: the comment of a field is its help, and a test holds the README's
+//! table to it.
+
+use std::{num::NonZero, str::FromStr, time::Duration};
+
+use bytesize::ByteSize;
+use clap::{Parser, ValueEnum};
+
+use crate::{Settings, grpc::EdgeLimits, rules::Limits, store::redis::RedisUrl};
+
+/// A session service: web applications in any language keep their visitors' sessions behind one small gRPC API.
+///
+/// Started without anything it listens on 127.0.0.1:50051 and keeps sessions in memory, where they die with the process;
+/// give it a Redis (7.0 or newer, or Valkey) with --store. Then try:
+///
+///   grpcurl -plaintext 127.0.0.1:50051 list
+#[derive(Debug, Parser)]
+#[command(name = "sessiond", version, max_term_width = 110, verbatim_doc_comment)]
+pub struct Config {
+    /// Address to serve gRPC on; port 0 picks a free one, which the first log line tells.
+    #[arg(long, env = "SESSIOND_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    pub listen: String,
+
+    /// Where sessions are kept: `memory`, or redis://[[user]:password@]host[:port][/database].
+    #[arg(long, env = "SESSIOND_STORE", value_name = "URL", default_value = "memory", hide_env_values = true)]
+    pub store: StoreUrl,
+
+    /// What every Redis key begins with; no braces, at most 128 bytes.
+    #[arg(long, env = "SESSIOND_KEY_PREFIX", value_name = "TEXT", default_value = "session:", value_parser = key_prefix)]
+    pub key_prefix: String,
+
+    /// How long a session lives unopened, if its application names no time.
+    #[arg(long, env = "SESSIOND_IDLE_TIMEOUT", value_name = "TIME", default_value = "24h", value_parser = lifetime)]
+    pub idle_timeout: Duration,
+
+    /// The longest idle timeout an application may ask for (at most 100d); longer ones are cut.
+    #[arg(long, env = "SESSIOND_MAX_IDLE_TIMEOUT", value_name = "TIME", default_value = "31d", value_parser = lifetime)]
+    pub max_idle_timeout: Duration,
+
+    /// How long a session lives at most, however busy it is; a login begins anew.
+    #[arg(long, env = "SESSIOND_MAX_LIFETIME", value_name = "TIME", default_value = "31d", value_parser = lifetime)]
+    pub max_lifetime: Duration,
+
+    /// How large the data of a session may be, encoded (at most 900KiB).
+    #[arg(long, env = "SESSIOND_MAX_SESSION_BYTES", value_name = "SIZE", default_value = "64KiB", value_parser = session_bytes)]
+    pub max_session_bytes: ByteSize,
+
+    /// The most time a call may take; a caller's shorter deadline wins.
+    #[arg(long, env = "SESSIOND_DEADLINE", value_name = "TIME", default_value = "2s", value_parser = deadline)]
+    pub deadline: Duration,
+
+    /// How long calls that are under way may take to end, once told to stop.
+    #[arg(long, env = "SESSIOND_DRAIN", value_name = "TIME", default_value = "20s", value_parser = span)]
+    pub drain: Duration,
+
+    /// Threads that serve, each with its own connections to Redis [default: one per core].
+    #[arg(long, env = "SESSIOND_SHARDS", value_name = "NUMBER")]
+    pub shards: Option<NonZero<u16>>,
+
+    /// Do not tell the schema to grpcurl and its like (gRPC server reflection).
+    #[arg(long, env = "SESSIOND_NO_REFLECTION")]
+    pub no_reflection: bool,
+
+    /// How to log. What to log is up to RUST_LOG (default: info; sessiond=debug shows each call).
+    #[arg(long, env = "SESSIOND_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// Where sessions are kept.
+#[derive(Clone, Debug)]
+pub enum StoreUrl {
+    /// In this process.
+    Memory,
+    /// In Redis.
+    Redis(RedisUrl),
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        if url == "memory" { Ok(Self::Memory) } else { url.parse().map(Self::Redis) }
+    }
+}
+
+impl std::fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Redis(url) => url.fmt(f),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what no single flag can tell.
+    ///
+    /// # Errors
+    /// A sentence that says which flags contradict each other and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        const CEILING: Duration = Duration::from_secs(100 * 24 * 3600);
+        if self.max_idle_timeout > CEILING {
+            return Err("--max-idle-timeout is more than 100d: choose a shorter one".to_owned());
+        }
+        let shown = humantime::format_duration;
+        for (name, value) in [("--max-idle-timeout", self.max_idle_timeout), ("--max-lifetime", self.max_lifetime)] {
+            if self.idle_timeout > value {
+                return Err(format!(
+                    "--idle-timeout ({}) is above {name} ({}): lower the one or raise the other",
+                    shown(self.idle_timeout),
+                    shown(value),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the service needs to know of it.
+    pub fn settings(&self) -> Settings {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        Settings {
+            shards: self.shards.map_or_else(cores, |shards| shards.get().into()),
+            drain: self.drain,
+            reflection: !self.no_reflection,
+            limits: Limits {
+                idle_timeout: self.idle_timeout,
+                max_idle_timeout: self.max_idle_timeout,
+                max_lifetime: self.max_lifetime,
+                max_session_bytes: self.max_session_bytes.as_u64() as usize,
+            },
+            edge: EdgeLimits { deadline: self.deadline, max_calls: 8192 },
+        }
+    }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| format!("{error}: write for example 30s, 15m or 24h"))?;
+    if span.is_zero() { Err("must be more than zero: write for example 30s, 15m or 24h".to_owned()) } else { Ok(span) }
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let span = span(text)?;
+    if span < Duration::from_secs(1) || span > Duration::from_secs(10 * 366 * 24 * 3600) {
+        return Err("must be from 1s to 10 years".to_owned());
+    }
+    Ok(span)
+}
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    let span = span(text)?;
+    if span < Duration::from_millis(10) || span > Duration::from_secs(60) {
+        return Err("must be from 10ms to 60s".to_owned());
+    }
+    Ok(span)
+}
+
+fn session_bytes(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|_| "is no size: write for example 64KiB".to_owned())?;
+    if !(ByteSize::b(1)..=ByteSize::kib(900)).contains(&size) {
+        return Err("must be from 1B to 900KiB: a message on the wire has at most 1MiB".to_owned());
+    }
+    Ok(size)
+}
+
+fn key_prefix(text: &str) -> Result<String, String> {
+    if text.contains(['{', '}']) || text.len() > 128 {
+        return Err("must have no braces (Redis Cluster reads them) and at most 128 bytes".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, String> {
+        let config = Config::try_parse_from(["sessiond"].iter().chain(arguments)).map_err(|error| error.to_string())?;
+        config.check().map(|()| config)
+    }
+
+    #[test]
+    fn nothing_needs_to_be_given() {
+        let settings = parse(&[]).unwrap().settings();
+        assert_eq!(settings.limits.max_session_bytes, 65_536);
+        assert_eq!(settings.limits.idle_timeout, Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_wrong_and_what_to_do() {
+        for (arguments, says) in [
+            (["--deadline", "0s"], "must be more than zero"),
+            (["--drain", "soon"], "write for example 30s"),
+            (["--idle-timeout", "32d"], "is above --max-idle-timeout (31days): lower the one or raise the other"),
+            (["--max-idle-timeout", "101d"], "choose a shorter one"),
+            (["--max-session-bytes", "1MiB"], "must be from 1B to 900KiB"),
+            (["--key-prefix", "{s}"], "must have no braces"),
+            (["--shards", "0"], "--shards"),
+            (["--store", "memcached://h"], "redis://"),
+        ] {
+            let refusal = parse(&arguments).err().unwrap_or_default();
+            assert!(refusal.contains(says), "{arguments:?}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What every call passes on its way in and out: its deadline, its span, a place to land for panics, and for what tonic
+//! refuses by itself an answer in our own words.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use http::{HeaderMap, Request, Response};
+use tonic::{Code, Status, body::Body, server::NamedService};
+use tower::Service;
+use tracing::{Instrument, Span, debug, error, field};
+
+use super::status;
+use crate::{
+    session::{App, Handle},
+    store::{Attempt, REPEAT_WINDOW},
+};
+
+/// What the edge holds every call to.
+#[derive(Clone, Copy, Debug)]
+pub struct EdgeLimits {
+    /// The most time a call may take; a caller's shorter deadline wins.
+    pub deadline: Duration,
+    /// The most calls at once, per shard.
+    pub max_calls: usize,
+}
+
+/// A gRPC service with all that every call passes.
+#[derive(Clone, Debug)]
+pub struct Edge<S> {
+    inner: S,
+    limits: EdgeLimits,
+    calls: Arc<AtomicUsize>,
+}
+
+/// One call, as its handler sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// Whose sessions it may reach.
+    pub(super) app: App,
+    /// When it came, and until when the store may work on it.
+    pub(super) attempt: Attempt,
+    span: Span,
+}
+
+impl Call {
+    /// Says in the call's span which session it is about. The handle is public; the id never is.
+    pub(super) fn names(&self, handle: Handle) {
+        if !self.span.is_disabled() {
+            self.span.record("handle", field::display(handle));
+        }
+    }
+}
+
+/// What the edge noted of the call, and its message.
+pub(super) fn call<T>(mut request: tonic::Request<T>) -> Result<(Call, T), Status> {
+    match request.extensions_mut().remove::<Call>() {
+        Some(call) => Ok((call, request.into_inner())),
+        None => {
+            error!("a call came past the edge");
+            Err(status::internal())
+        }
+    }
+}
+
+impl<S> Edge<S> {
+    /// Puts the edge around a service.
+    pub fn new(inner: S, limits: EdgeLimits) -> Self {
+        Self { inner, limits, calls: Arc::default() }
+    }
+}
+
+impl<S: NamedService> NamedService for Edge<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Edge<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let received = Instant::now();
+        let Some(place) = Place::take(&self.calls, self.limits.max_calls) else {
+            return Box::pin(async { Ok(status::overloaded().into_http()) });
+        };
+        let asked = header::<Timeout>(request.headers(), "grpc-timeout").map(|timeout| timeout.0);
+        let deadline = self.limits.deadline.min(asked.unwrap_or(Duration::MAX));
+        let is_repeat = header(request.headers(), "grpc-previous-rpc-attempts").is_some_and(|attempts: u32| attempts > 0);
+        let span = tracing::debug_span!("rpc", method = %request.uri().path(), handle = field::Empty);
+        request.extensions_mut().insert(Call {
+            app: App::unnamed(),
+            attempt: Attempt {
+                since: if is_repeat { received.checked_sub(REPEAT_WINDOW).unwrap_or(received) } else { received },
+                // The store gives up first, so that a silent store is UNAVAILABLE and not a deadline.
+                until: received + (deadline * 9 / 10).min(MAX_STORE_BUDGET),
+            },
+            span: span.clone(),
+        });
+        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let answer = async move {
+            // Before the caller stops listening, and before tonic's own timer, which answers CANCELLED.
+            let answer = match tokio::time::timeout(deadline * 19 / 20, answer).await {
+                Ok(Ok(Ok(answer))) => mend(answer),
+                Ok(Err(panic)) => {
+                    error!(cause = cause(&*panic), "a handler panicked");
+                    status::internal().into_http()
+                }
+                Err(_) => status::deadline().into_http(),
+            };
+            let ms = received.elapsed().as_micros() as f64 / 1e3;
+            debug!(code = ?code(&answer), ms, "answered");
+            drop(place);
+            Ok(answer)
+        };
+        if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
+    }
+}
+
+/// The longest a store may work on one call: how late after its caller gave up a Save can still land.
+const MAX_STORE_BUDGET: Duration = Duration::from_secs(2);
+
+/// A refusal of tonic's own, which carries no details, in our own words.
+fn mend(answer: Response<Body>) -> Response<Body> {
+    let headers = answer.headers();
+    if code(&answer) == Code::Ok || headers.contains_key("grpc-status-details-bin") {
+        return answer;
+    }
+    status::of_transport(code(&answer)).map_or(answer, |status| status.into_http())
+}
+
+/// The code, where the answer is nothing but a status; a message's own code is OK.
+fn code(answer: &Response<Body>) -> Code {
+    answer.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+}
+
+fn cause(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
+}
+
+/// A call's place among the calls at once.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(calls: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let place = Self(Arc::clone(calls));
+        (place.0.fetch_add(1, Ordering::Relaxed) < max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn header<T: FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+/// The header `grpc-timeout`: at most eight digits and a unit.
+struct Timeout(Duration);
+
+impl FromStr for Timeout {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(())?;
+        if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(());
+        }
+        let value: u64 = digits.parse().map_err(drop)?;
+        Ok(Self(match unit {
+            "H" => Duration::from_secs(value * 3600),
+            "M" => Duration::from_secs(value * 60),
+            "S" => Duration::from_secs(value),
+            "m" => Duration::from_millis(value),
+            "u" => Duration::from_micros(value),
+            "n" => Duration::from_nanos(value),
+            _ => return Err(()),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit() {
+        let read = |text: &str| text.parse::<Timeout>().ok().map(|timeout| timeout.0);
+        assert_eq!(read("300m"), Some(Duration::from_millis(300)));
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for wrong in ["", "m", "300", "3é", "-1S", "123456789S", "1 S"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn places_run_out_and_come_back() {
+        let calls = Arc::default();
+        let first = Place::take(&calls, 1);
+        assert!(first.is_some() && Place::take(&calls, 1).is_none());
+        drop(first);
+        assert!(Place::take(&calls, 1).is_some());
+    }
+}

@@ -1,0 +1,124 @@
+//! The one table of codes: only here does an error get one. Every status carries one `google.rpc.ErrorInfo`, whose reason
+//! is explained in `error_reason.proto`. A cause that the caller must not see is logged here, once.
+
+use std::{collections::HashMap, time::Duration};
+
+use sessiond_proto::v1::ErrorReason;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::{debug, error};
+
+use super::{MAX_MESSAGE_BYTES, wire::Unreadable};
+use crate::{
+    rules::{Error, Limits},
+    store::StoreError,
+};
+
+/// The domain of every `ErrorInfo`.
+const DOMAIN: &str = "sessiond";
+
+/// When to try again after UNAVAILABLE. Clients add jitter of their own.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+pub(super) fn of(error: Error, limits: &Limits) -> Status {
+    use ErrorReason as Reason;
+    match error {
+        Error::NotFound => new(Reason::SessionNotFound, "there is no such session: start a new one"),
+        Error::Changed => new(Reason::SessionChanged, "the session was changed since: open it again and decide again"),
+        Error::OutcomeUnknown => new(
+            Reason::OutcomeUnknown,
+            "this may have been applied before: open the session again, compare your keys and decide",
+        ),
+        Error::SubjectNeedsRotate => invalid(vec![(
+            "subject".to_owned(),
+            "differs from the session's: set rotate too, so that the id changes with who is signed in".to_owned(),
+        )]),
+        Error::TooLarge => too_large("the session's data", limits.max_session_bytes),
+        Error::Store(StoreError::Unavailable(cause)) => {
+            // Said by the readiness probe once per outage; per call only when asked for.
+            debug!(%cause, "the store is unavailable");
+            new(Reason::StoreUnavailable, "the store cannot be asked: try again, and leave the visitor's cookie alone")
+        }
+        Error::Store(StoreError::Full(cause)) => {
+            debug!(%cause, "the store is full");
+            new(Reason::StoreFull, "the store has no room: opening and destroying still work")
+        }
+        Error::Store(StoreError::Broken(cause)) => {
+            error!(%cause, "the store gave an answer that nobody promised");
+            internal()
+        }
+    }
+}
+
+pub(super) fn unreadable(unreadable: Unreadable) -> Status {
+    match unreadable {
+        Unreadable::Fields(violations) => invalid(violations),
+        Unreadable::TooLarge(limit) => too_large("the session's data", limit),
+    }
+}
+
+/// A call that would be one too many.
+pub(super) fn overloaded() -> Status {
+    new(ErrorReason::Overloaded, "this server has more to do than it can: try again")
+}
+
+/// A call that took too long elsewhere than in the store.
+pub(super) fn deadline() -> Status {
+    new(ErrorReason::Deadline, "the deadline ran out: repeat it with the same request_id")
+}
+
+/// What cannot happen, and did; whoever calls this logs the cause.
+pub(super) fn internal() -> Status {
+    new(ErrorReason::Internal, "something went wrong in sessiond: the cause is in its log")
+}
+
+/// What tonic says by itself, before a handler is asked, said our way. `None` for what is gRPC's own business.
+pub(super) fn of_transport(code: Code) -> Option<Status> {
+    match code {
+        Code::OutOfRange => Some(too_large("the message", MAX_MESSAGE_BYTES)),
+        // Every INTERNAL of our own carries details and does not come here: this one is about reading the request.
+        Code::Internal => Some(new(ErrorReason::InvalidField, "these bytes are no message of this call")),
+        Code::Cancelled | Code::DeadlineExceeded => Some(deadline()),
+        _ => None,
+    }
+}
+
+/// The table.
+fn new(reason: ErrorReason, message: &str) -> Status {
+    with(reason, message, HashMap::new(), Vec::new())
+}
+
+fn invalid(violations: Vec<(String, String)>) -> Status {
+    let named: Vec<_> = violations.iter().map(|(field, why)| format!("{field} {why}")).collect();
+    with(ErrorReason::InvalidField, &named.join("; "), HashMap::new(), violations)
+}
+
+fn too_large(what: &str, limit: usize) -> Status {
+    let metadata = HashMap::from([("limit_bytes".to_owned(), limit.to_string())]);
+    let message = format!("{what} would have more than {limit} bytes: keep less, or keep it elsewhere");
+    with(ErrorReason::SessionTooLarge, &message, metadata, Vec::new())
+}
+
+fn with(reason: ErrorReason, message: &str, metadata: HashMap<String, String>, violations: Vec<(String, String)>) -> Status {
+    use ErrorReason as Reason;
+    let code = match reason {
+        Reason::SessionNotFound => Code::NotFound,
+        Reason::SessionChanged | Reason::OutcomeUnknown => Code::Aborted,
+        Reason::InvalidField | Reason::SessionTooLarge => Code::InvalidArgument,
+        Reason::StoreFull => Code::ResourceExhausted,
+        Reason::StoreUnavailable | Reason::Overloaded => Code::Unavailable,
+        Reason::Deadline => Code::DeadlineExceeded,
+        Reason::CallerUnknown => Code::Unauthenticated,
+        Reason::CallerNotAllowed => Code::PermissionDenied,
+        Reason::Internal | Reason::Unspecified => Code::Internal,
+    };
+    let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+    let mut details = ErrorDetails::with_error_info(name, DOMAIN, metadata);
+    if code == Code::Unavailable {
+        details.set_retry_info(Some(RETRY_DELAY));
+    }
+    for (field, why) in violations {
+        details.add_bad_request_violation(field, why);
+    }
+    Status::with_error_details(code, message, details)
+}

@@ -1,0 +1,191 @@
+//! Looks through the bytes of a `google.protobuf.Struct` once, on the way in, without building it: after this, every
+//! reader in every language can read it, and all read the same. Nothing after this file looks into a value again.
+
+use std::str;
+
+use crate::session::Entry;
+
+/// How deep values may nest. Python's and prost's readers stop at 100 messages within one another. Four are used up
+/// before the first value (answer, session, data, entry), an object takes three more, a list two.
+const MAX_DEPTH: usize = 96;
+const OBJECT: usize = 3;
+const LIST: usize = 2;
+
+/// What is wrong with the data, and where.
+#[derive(Debug)]
+pub(super) struct Problem {
+    path: String,
+    pub(super) why: &'static str,
+}
+
+impl Problem {
+    pub(super) fn new(why: &'static str) -> Self {
+        Self { path: String::new(), why }
+    }
+
+    /// The problem seen from one key further out.
+    pub(super) fn inside(self, key: &[u8]) -> Self {
+        let key = String::from_utf8_lossy(key);
+        let shown: String = key.chars().take(40).collect();
+        let dots = if shown.len() < key.len() { "…" } else { "" };
+        // A path is for people: past some length it helps nobody.
+        let rest = if self.path.len() > 200 { "…" } else { &self.path };
+        Self { path: format!("[{:?}]{rest}", shown + dots), ..self }
+    }
+
+    /// The path of the wrong value from this field on.
+    pub(super) fn field(&self, field: &str) -> String {
+        format!("{field}{}", self.path)
+    }
+}
+
+const CUT: &str = "ends in the middle: these bytes are no google.protobuf.Struct";
+const WIRE: &str = "has a field of the wrong type: these bytes are no google.protobuf.Struct";
+const UTF8: &str = "is not valid UTF-8";
+const NO_KIND: &str =
+    "is a value without a kind: Python inserts one when a missing key is read (test `\"k\" in data` first); for null, set null_value";
+const TWO_KINDS: &str = "is a value with more than one kind";
+const DEEP: &str = "nests too deep: 3 for each object and 2 for each list may sum up to 96 (32 objects, or 48 lists)";
+const NOT_FINITE: &str = "is NaN or infinite, which JSON cannot hold: send a string";
+const TWICE: &str = "holds a key twice: send each key once";
+const NOT_NULL: &str = "is a null_value other than NULL_VALUE";
+
+/// The top-level entries, every value checked. Keys may still repeat; the caller sorts and sees.
+pub(super) fn entries(body: &[u8]) -> Result<Vec<Entry<'_>>, Problem> {
+    let mut entries = Vec::new();
+    fields(body, |number, field| {
+        if let (1, Field::Bytes(bytes)) = (number, field) {
+            let entry = entry(bytes)?;
+            value(entry.value, 0).map_err(|problem| problem.inside(entry.key))?;
+            entries.push(entry);
+            return Ok(());
+        }
+        known(number == 1)
+    })?;
+    Ok(entries)
+}
+
+/// One field of a message, with as much of it as matters here.
+#[derive(Clone, Copy)]
+enum Field<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Fixed32,
+    Bytes(&'a [u8]),
+}
+
+/// A field that this reader knows came with another wire type; one that it does not know is passed over.
+fn known(known: bool) -> Result<(), Problem> {
+    if known { Err(Problem::new(WIRE)) } else { Ok(()) }
+}
+
+fn entry(bytes: &[u8]) -> Result<Entry<'_>, Problem> {
+    let (mut key, mut value) = (None, None);
+    fields(bytes, |number, field| match (number, field) {
+        (1, Field::Bytes(bytes)) => once(&mut key, bytes),
+        (2, Field::Bytes(bytes)) => once(&mut value, bytes),
+        (number, _) => known(matches!(number, 1 | 2)),
+    })?;
+    let key = key.unwrap_or_default();
+    if str::from_utf8(key).is_err() {
+        return Err(Problem::new("is a key that is not valid UTF-8").inside(key));
+    }
+    let value = value.ok_or_else(|| Problem::new(NO_KIND).inside(key))?;
+    Ok(Entry { key, value })
+}
+
+fn once<'a>(slot: &mut Option<&'a [u8]>, bytes: &'a [u8]) -> Result<(), Problem> {
+    if slot.replace(bytes).is_some() { Err(Problem::new(TWICE)) } else { Ok(()) }
+}
+
+/// Checks a `google.protobuf.Value` that stands `depth` deep.
+fn value(bytes: &[u8], depth: usize) -> Result<(), Problem> {
+    let mut kinds = 0;
+    fields(bytes, |number, field| {
+        kinds += usize::from((1..=6).contains(&number));
+        match (number, field) {
+            (1, Field::Varint(null)) if null != 0 => Err(Problem::new(NOT_NULL)),
+            (2, Field::Fixed64(bits)) if !f64::from_bits(bits).is_finite() => Err(Problem::new(NOT_FINITE)),
+            (3, Field::Bytes(text)) if str::from_utf8(text).is_err() => Err(Problem::new(UTF8)),
+            (5, Field::Bytes(inner)) => object(inner, deeper(depth, OBJECT)?),
+            (6, Field::Bytes(inner)) => list(inner, deeper(depth, LIST)?),
+            (1 | 4, Field::Varint(_)) | (2, Field::Fixed64(_)) | (3, Field::Bytes(_)) => Ok(()),
+            (number, _) => known((1..=6).contains(&number)),
+        }
+    })?;
+    match kinds {
+        0 => Err(Problem::new(NO_KIND)),
+        1 => Ok(()),
+        _ => Err(Problem::new(TWO_KINDS)),
+    }
+}
+
+fn deeper(depth: usize, by: usize) -> Result<usize, Problem> {
+    Some(depth + by).filter(|depth| *depth <= MAX_DEPTH).ok_or_else(|| Problem::new(DEEP))
+}
+
+fn object(bytes: &[u8], depth: usize) -> Result<(), Problem> {
+    let mut keys = Vec::new();
+    fields(bytes, |number, field| {
+        let (1, Field::Bytes(bytes)) = (number, field) else { return known(number == 1) };
+        let entry = entry(bytes)?;
+        keys.push(entry.key);
+        value(entry.value, depth).map_err(|problem| problem.inside(entry.key))
+    })?;
+    keys.sort_unstable();
+    match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(twice) => Err(Problem::new(TWICE).inside(twice[0])),
+        None => Ok(()),
+    }
+}
+
+fn list(bytes: &[u8], depth: usize) -> Result<(), Problem> {
+    fields(bytes, |number, field| match (number, field) {
+        (1, Field::Bytes(bytes)) => value(bytes, depth),
+        (number, _) => known(number == 1),
+    })
+}
+
+/// Goes through a message field by field. Groups, which no reader of today writes, are refused: they nest.
+fn fields<'a>(
+    mut bytes: &'a [u8],
+    mut each: impl FnMut(u64, Field<'a>) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let cut = || Problem::new(CUT);
+    while !bytes.is_empty() {
+        let (tag, rest) = varint(bytes).ok_or_else(cut)?;
+        let number = tag >> 3;
+        if number == 0 || number > 0x1fff_ffff {
+            return Err(Problem::new(WIRE));
+        }
+        let (field, rest) = match tag & 7 {
+            0 => varint(rest).map(|(value, rest)| (Field::Varint(value), rest)).ok_or_else(cut)?,
+            1 => rest.split_first_chunk().map(|(b, rest)| (Field::Fixed64(u64::from_le_bytes(*b)), rest)).ok_or_else(cut)?,
+            2 => {
+                let (length, rest) = varint(rest).ok_or_else(cut)?;
+                let length = usize::try_from(length).map_err(|_| cut())?;
+                rest.split_at_checked(length).map(|(inner, rest)| (Field::Bytes(inner), rest)).ok_or_else(cut)?
+            }
+            5 => rest.split_at_checked(4).map(|(_, rest)| (Field::Fixed32, rest)).ok_or_else(cut)?,
+            _ => return Err(Problem::new(WIRE)),
+        };
+        each(number, field)?;
+        bytes = rest;
+    }
+    Ok(())
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (at, byte) in bytes.iter().enumerate().take(10) {
+        // The tenth byte holds the one bit that is left.
+        if at == 9 && *byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[at + 1..]));
+        }
+    }
+    None
+}

@@ -1,0 +1,133 @@
+//! sessiond: a session service. Web applications keep their visitors' sessions behind `Open`, `Save` and `Destroy`.
+//!
+//! # Layout
+//!
+//! One corridor, in the order of a request's way back from the store; each room looks only to its left:
+//!
+//! ```text
+//! session  <-  store  <-  rules  <-  grpc  <-  lib (serve)  <-  main
+//!  nouns       port       verbs      wire      assembly         edges
+//!               ^
+//!         store::memory, store::redis   (only main and tests name them)
+//! ```
+//!
+//! - [`session`]: what a session is, what names it, how its id is minted.
+//! - [`store`]: what a store promises, in words; [`store::memory`] and [`store::redis`] keep it.
+//! - [`rules`]: what Open, Save and Destroy mean.
+//! - [`grpc`]: protobuf in, protobuf out, and the one table of status codes.
+//! - [`serve`]: the service as a function of its edges.
+//! - [`config`]: the command line. [`clock`] and [`random`]: the doors that time and chance come in by.
+//!
+//! The crate exists for its binary; what is public here is for the tests, and may change in any version.
+
+pub mod clock;
+pub mod config;
+pub mod grpc;
+mod health;
+pub mod random;
+pub mod rules;
+pub mod session;
+mod shard;
+pub mod store;
+
+use std::{io, net, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tracing::{info, warn};
+
+use crate::{
+    grpc::EdgeLimits,
+    random::Random,
+    rules::{Limits, Sessions},
+    shard::Shard,
+    store::Store,
+};
+
+/// How the service is to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Threads that serve.
+    pub shards: usize,
+    /// How long calls may take to end after the shutdown.
+    pub drain: Duration,
+    /// Whether to tell the schema.
+    pub reflection: bool,
+    /// What callers may ask for.
+    pub limits: Limits,
+    /// What every call is held to.
+    pub edge: EdgeLimits,
+}
+
+/// Serves sessions on the listener until `shutdown` ends; then turns not ready, says GOAWAY, lets the calls under way
+/// end within [`Settings::drain`], and returns.
+///
+/// `open_store` is called once per shard and once for the readiness probe, each time inside the runtime that will use it.
+///
+/// # Errors
+/// When a thread or its runtime cannot be made, or a shard ended by itself.
+pub async fn serve<S: Store>(
+    listener: net::TcpListener,
+    open_store: impl Fn() -> S + Clone + Send + 'static,
+    random: Arc<dyn Random>,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    health::starting(&reporter).await;
+    let (stop, stopped) = watch::channel(false);
+    let (alive, mut ended) = mpsc::channel::<()>(1);
+    let shards: Vec<Shard> = (0..settings.shards)
+        .map(|number| {
+            let sessions = {
+                let (open_store, limits, random) = (open_store.clone(), settings.limits.clone(), Arc::clone(&random));
+                move || Sessions::new(open_store(), limits, random)
+            };
+            Shard::start(number, sessions, health.clone(), settings.clone(), stopped.clone(), alive.clone())
+        })
+        .collect::<io::Result<_>>()?;
+    drop(alive);
+
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    tokio::select! {
+        () = shutdown => {}
+        never = health::follow(open_store(), &reporter) => match never {},
+        error = accept(&listener, &shards) => return Err(error),
+    }
+    info!("stopping: not ready any more, no new connections, waiting for the calls under way");
+    health::stopping(&reporter).await;
+    drop(listener);
+    let _ = stop.send(true);
+    // Every shard holds a sender and drops it when it has ended.
+    let _ = ended.recv().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Hands each new connection to the shard with the fewest. Ends only when a shard has ended.
+async fn accept(listener: &TcpListener, shards: &[Shard]) -> io::Error {
+    let mut next = 0;
+    loop {
+        let socket = match listener.accept().await.and_then(|(socket, _)| socket.into_std()) {
+            Ok(socket) => socket,
+            Err(error) => {
+                // Out of descriptors, mostly: the ones in use will be given back.
+                warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Among equals the turn goes round.
+        let order = (0..shards.len()).map(|at| &shards[(next + at) % shards.len()]);
+        let Some(shard) = order.min_by_key(|shard| shard.connections()) else {
+            return io::Error::other("there are no shards");
+        };
+        next = next.wrapping_add(1);
+        if !shard.take(socket).await {
+            return io::Error::other("a shard has ended by itself");
+        }
+    }
+}

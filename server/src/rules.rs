@@ -1,0 +1,319 @@
+//! The verbs: what Open, Save and Destroy mean. Pure decisions around one call to the store each; no wire, no Redis, no
+//! clock of its own, and chance only by the door.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+use crate::{
+    random::Random,
+    session::{App, Data, Etag, Handle, Mark, MarkBuilder, Mint, Record, RequestId, Salt, Secret, SessionId, Time},
+    store::{
+        Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, RENEW_PART, Save, Saved, Store, StoreError,
+    },
+};
+
+/// What callers may ask for at most, and what they get if they ask for nothing.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The idle timeout of a session whose caller named none.
+    pub idle_timeout: Duration,
+    /// The longest idle timeout; longer requests are cut.
+    pub max_idle_timeout: Duration,
+    /// The absolute lifetime.
+    pub max_lifetime: Duration,
+    /// The most bytes of data.
+    pub max_session_bytes: usize,
+}
+
+/// A stored session, for the one who proved to hold it.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Its data, unless the caller left it out.
+    pub data: Option<Data>,
+    /// Its version, unless the caller cannot know what is stored.
+    pub etag: Option<Etag>,
+    /// The rest of what is stored; its data is not to be read.
+    pub record: Record,
+    /// When it ends if it is not used again.
+    pub expire_time: Time,
+}
+
+/// A Save as the caller asked for it, every field checked.
+#[derive(Clone, Debug)]
+pub struct SaveCommand {
+    /// What to save.
+    pub target: Target,
+    /// The new subject; `None` keeps it.
+    pub subject: Option<Box<str>>,
+    /// The new idle timeout; `None` keeps it.
+    pub idle_timeout: Option<Duration>,
+    /// The caller's name for the operation.
+    pub request_id: Option<RequestId>,
+    /// Leave the data out of the answer.
+    pub omit_data: bool,
+}
+
+impl SaveCommand {
+    /// The session that it updates, if the id can be read.
+    pub fn handle(&self) -> Option<Handle> {
+        match &self.target {
+            Target::Create(_) => None,
+            Target::Update { id, .. } => id.as_ref().map(|id| id.handle),
+        }
+    }
+}
+
+/// What a Save is for.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A new session with this data.
+    Create(Data),
+    /// The session that the id names.
+    Update {
+        /// The id; `None` was malformed.
+        id: Option<SessionId>,
+        /// The version it is meant for.
+        expected: Expected,
+        /// What becomes of the data.
+        change: Change,
+        /// Whether it gets a new id.
+        rotate: bool,
+    },
+}
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Missing, expired, destroyed, another application's, or the id is wrong: one answer for all.
+    #[error("there is no such session")]
+    NotFound,
+    /// Another version is stored.
+    #[error("the session was changed since")]
+    Changed,
+    /// A repeat whose first outcome cannot be told.
+    #[error("the outcome of the first attempt is unknown")]
+    OutcomeUnknown,
+    /// A different subject without a rotate.
+    #[error("the subject changes only with a rotate")]
+    SubjectNeedsRotate,
+    /// The data, or what a merge makes of it, is too large.
+    #[error("the session is too large")]
+    TooLarge,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How many renewals may be under way at once. More are left to a later Open.
+const RENEWALS: usize = 256;
+
+/// Sessions, by the rules.
+#[derive(Clone, Debug)]
+pub struct Sessions<S> {
+    store: S,
+    limits: Limits,
+    random: Arc<dyn Random>,
+    renewals: Arc<Semaphore>,
+}
+
+impl<S: Store> Sessions<S> {
+    /// Sessions kept in this store.
+    pub fn new(store: S, limits: Limits, random: Arc<dyn Random>) -> Self {
+        Self { store, limits, random, renewals: Arc::new(Semaphore::new(RENEWALS)) }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Reads the session that the id names, if it lives, and renews it in the background when that is due.
+    pub async fn open(&self, app: &App, id: SessionId, renew: bool, attempt: Attempt) -> Result<Option<Session>, Error> {
+        let claim = claim(app, &id);
+        let Some(found) = self.store.open(&claim, attempt).await? else { return Ok(None) };
+        if renew && is_renewal_due(&found) {
+            self.renew(claim, attempt);
+        }
+        Ok(Some(session(id, found, true)))
+    }
+
+    /// Creates or updates a session.
+    pub async fn save(&self, app: &App, command: SaveCommand, attempt: Attempt) -> Result<Session, Error> {
+        let request_id = command.request_id.unwrap_or_else(|| RequestId(self.draw()));
+        let mark = mark(&command, &request_id);
+        let SaveCommand { target, subject, idle_timeout, omit_data, .. } = command;
+        let idle_timeout = idle_timeout.map(|asked| asked.min(self.limits.max_idle_timeout));
+        match target {
+            Target::Create(data) => {
+                let handle = request_id.handle(app);
+                let salt = Salt(self.draw());
+                let secret = Secret::mint(&salt, app, handle, &mark);
+                let create = Create {
+                    app: app.clone(),
+                    handle,
+                    mark: mark.short(),
+                    mint: Mint { salt, hash: secret.hash(app, handle) },
+                    subject: subject.unwrap_or_default(),
+                    data,
+                    idle_timeout: idle_timeout.unwrap_or(self.limits.idle_timeout),
+                    lifetime: self.limits.max_lifetime,
+                };
+                match self.store.create(create, attempt).await? {
+                    Created::Stored(found) => Ok(session(SessionId { handle, secret }, found, !omit_data)),
+                    Created::Exists(found) => {
+                        let id = minted(app, &found, &mark).ok_or(Error::OutcomeUnknown)?;
+                        let untouched = found.record.etag().mark == mark.short();
+                        let session = session(id, found, !omit_data);
+                        Ok(if omit_data && !untouched { Session { etag: None, ..session } } else { session })
+                    }
+                    Created::Unknown => Err(Error::OutcomeUnknown),
+                    Created::Gone => Err(Error::NotFound),
+                }
+            }
+            Target::Update { id, expected, change, rotate } => {
+                let id = id.ok_or(Error::NotFound)?;
+                let replaces = matches!(change, Change::Replace(_));
+                let minting = rotate.then(|| {
+                    let salt = Salt(self.draw());
+                    (salt, Secret::mint(&salt, app, id.handle, &mark))
+                });
+                let signs_in = rotate && subject.as_ref().is_some_and(|subject| !subject.is_empty());
+                let save = Save {
+                    claim: claim(app, &id),
+                    mark: mark.short(),
+                    expected,
+                    change,
+                    rotate: minting.as_ref().map(|(salt, secret)| Mint { salt: *salt, hash: secret.hash(app, id.handle) }),
+                    subject,
+                    // A login is a new session to the law: its lifetime begins anew (ASVS 7.2.4, NIST SP 800-63B).
+                    lifetime: signs_in.then_some(self.limits.max_lifetime),
+                    idle_timeout,
+                    max_bytes: self.limits.max_session_bytes,
+                    want_data: !omit_data,
+                };
+                let (id, found) = match self.store.save(save, attempt).await? {
+                    Saved::Stored(found) => {
+                        let secret = minting.map_or(id.secret, |(_, secret)| secret);
+                        (SessionId { handle: id.handle, secret }, found)
+                    }
+                    Saved::Repeat(found) => (id, found),
+                    Saved::Replaced { found, maybe_applied } => {
+                        let unproven = if maybe_applied { Error::OutcomeUnknown } else { Error::NotFound };
+                        let found = found.map(|found| *found);
+                        let repeat = found.and_then(|found| Some((minted(app, &found, &mark)?, found)));
+                        repeat.ok_or(unproven)?
+                    }
+                    Saved::Missing => return Err(Error::NotFound),
+                    Saved::Unknown => return Err(Error::OutcomeUnknown),
+                    Saved::SubjectNeedsRotate => return Err(Error::SubjectNeedsRotate),
+                    Saved::Conflict => return Err(Error::Changed),
+                    Saved::TooLarge => return Err(Error::TooLarge),
+                };
+                let knows = !omit_data || (replaces && is_newest(&found.record, &mark)) || follows(&found.record, expected, &mark);
+                let session = session(id, found, !omit_data);
+                Ok(if knows { session } else { Session { etag: None, ..session } })
+            }
+        }
+    }
+
+    /// Ends the session that the id names. A malformed id (`None`) names none, and that is no error.
+    pub async fn destroy(
+        &self,
+        app: &App,
+        id: Option<SessionId>,
+        expected: Expected,
+        attempt: Attempt,
+    ) -> Result<(), Error> {
+        let Some(id) = id else { return Ok(()) };
+        match self.store.destroy(&claim(app, &id), expected, attempt).await? {
+            Destroyed::Gone => Ok(()),
+            Destroyed::Conflict => Err(Error::Changed),
+        }
+    }
+
+    fn renew(&self, claim: Claim, attempt: Attempt) {
+        let Ok(permit) = Arc::clone(&self.renewals).try_acquire_owned() else { return };
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.renew(&claim, attempt).await {
+                debug!(handle = %claim.handle, %error, "a renewal was left to a later Open");
+            }
+            drop(permit);
+        });
+    }
+
+    fn draw<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes);
+        bytes
+    }
+}
+
+fn claim(app: &App, id: &SessionId) -> Claim {
+    Claim { app: app.clone(), handle: id.handle, hash: id.secret.hash(app, id.handle) }
+}
+
+fn session(id: SessionId, found: Found, with_data: bool) -> Session {
+    let Found { mut record, expire_time, .. } = found;
+    let data = std::mem::take(&mut record.data);
+    Session { id, data: with_data.then_some(data), etag: Some(record.etag()), record, expire_time }
+}
+
+/// Whether more than a tenth of the life that a renewal would give is used up. The store decides again when it renews.
+fn is_renewal_due(found: &Found) -> bool {
+    let renewed = found.record.expiry(found.now);
+    renewed.since(found.expire_time) * RENEW_PART > renewed.since(found.now)
+}
+
+/// The id that this operation minted, if the session's current secret is the one it would mint: then it is its repeat.
+fn minted(app: &App, found: &Found, mark: &Mark) -> Option<SessionId> {
+    let handle = found.record.handle;
+    let secret = Secret::mint(&found.record.salt, app, handle, mark);
+    (secret.hash(app, handle) == found.record.current).then_some(SessionId { handle, secret })
+}
+
+/// Whether no one saved after this operation.
+fn is_newest(record: &Record, mark: &Mark) -> bool {
+    record.etag().mark == mark.short()
+}
+
+/// Whether this operation is the newest, and what it changed is exactly the version that its caller had seen.
+fn follows(record: &Record, expected: Expected, mark: &Mark) -> bool {
+    let before = Etag { version: record.version.wrapping_sub(1), mark: record.ring.slots[1].0 };
+    is_newest(record, mark) && expected.is(before)
+}
+
+/// An operation's mark covers all that its repeat sends again; so a request id that is reused for something else is not
+/// taken for a repeat. Entries come in key order, as the wire sorted them: the order a map was sent in says nothing.
+fn mark(command: &SaveCommand, request_id: &RequestId) -> Mark {
+    let idle_timeout = command.idle_timeout.map(|span| span.as_nanos().to_be_bytes());
+    let begin = |operation| {
+        MarkBuilder::new(operation, request_id)
+            .optional(command.subject.as_deref().map(str::as_bytes))
+            .optional(idle_timeout.as_ref().map(|bytes| &bytes[..]))
+            .field(&[u8::from(command.omit_data)])
+    };
+    match &command.target {
+        Target::Create(data) => begin("create").field(data.as_bytes()),
+        Target::Update { expected, change, rotate, .. } => {
+            let mark = begin(if *rotate { "rotate" } else { "update" });
+            let mark = match expected {
+                Expected::Any => mark.field(b"*"),
+                Expected::Unreadable => mark.field(b"?"),
+                Expected::Etag(etag) => mark.field(&etag.version.to_be_bytes()).field(&etag.mark.0),
+            };
+            match change {
+                Change::Keep => mark.field(b"keep"),
+                Change::Replace(data) => mark.field(b"replace").field(data.as_bytes()),
+                Change::Merge(changes) => changes.iter().fold(mark.field(b"merge"), |mark, change| {
+                    mark.field(&change.key).optional(change.entry.as_deref())
+                }),
+            }
+        }
+    }
+    .finish()
+}

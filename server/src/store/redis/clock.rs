@@ -1,0 +1,55 @@
+//! What this process knows of Redis's clock: an offset from its own steady one, learned anew with every answer that
+//! tells the time. Redis's clock judges; this copy of it only says "not after" and chooses when to renew.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Instant,
+};
+
+use crate::session::{Time, millis};
+
+#[derive(Debug)]
+pub(super) struct RedisClock {
+    start: Instant,
+    /// Redis's time, in milliseconds, at `start`.
+    offset: AtomicI64,
+}
+
+impl RedisClock {
+    pub(super) fn new() -> Self {
+        Self { start: Instant::now(), offset: AtomicI64::new(0) }
+    }
+
+    /// Takes in what Redis's clock showed in an answer that has just come. The way back took some time, so this is never
+    /// ahead of Redis: a command's "not after" may come early, and never late.
+    pub(super) fn learn(&self, shown: Time) {
+        self.offset.store(shown.0 as i64 - millis(self.start.elapsed()) as i64, Ordering::Relaxed);
+    }
+
+    /// Redis's time at a moment of this process.
+    pub(super) fn at(&self, moment: Instant) -> Time {
+        let forward = millis(moment.saturating_duration_since(self.start)) as i64;
+        let back = millis(self.start.saturating_duration_since(moment)) as i64;
+        let time = self.offset.load(Ordering::Relaxed) + forward - back;
+        Time(time.try_into().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn it_tells_moments_before_and_after_it_began() {
+        let clock = RedisClock::new();
+        let begin = clock.start;
+        clock.learn(Time(1_000_000));
+        let now = clock.at(Instant::now());
+        assert!((1_000_000..1_000_100).contains(&now.0));
+        let minute = Duration::from_secs(60);
+        assert_eq!(clock.at(begin + minute).0 - clock.at(begin).0, 60_000);
+        assert!(begin.checked_sub(minute).is_none_or(|earlier| clock.at(begin).0 - clock.at(earlier).0 == 60_000));
+    }
+}

@@ -1,0 +1,115 @@
+//! The scripts: each a file with its contract in the header, and all with one shape of answer.
+
+use redis::Value;
+
+use super::{Problem, record};
+use crate::{
+    session::{Record, Time},
+    store::Found,
+};
+
+/// What every script shares stands behind its first line, which must be its `#!lua`.
+const SHARED: &str = include_str!("lua/record.lua");
+
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) text: String,
+    pub(super) sha: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) create: Script,
+    pub(super) save: Script,
+    pub(super) renew: Script,
+    pub(super) destroy: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            create: Script::new(include_str!("lua/create.lua")),
+            save: Script::new(include_str!("lua/save.lua")),
+            renew: Script::new(include_str!("lua/renew.lua")),
+            destroy: Script::new(include_str!("lua/destroy.lua")),
+        }
+    }
+
+    pub(super) fn all(&self) -> [&Script; 4] {
+        [&self.create, &self.save, &self.renew, &self.destroy]
+    }
+}
+
+impl Script {
+    fn new(file: &str) -> Self {
+        let (first, rest) = file.split_once('\n').unwrap_or((file, ""));
+        let text = format!("{first}\n{SHARED}{rest}");
+        let sha = redis::Script::new(&text).get_hash().to_owned();
+        Self { text, sha }
+    }
+}
+
+/// What a script answered: `{ status, key, now, expiry, record }`.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Nothing was done: the time for it was over.
+    Late,
+    /// What the status says, about no session.
+    Bare(Status),
+    /// What the status says, about this session.
+    About(Status, Box<Found>),
+}
+
+/// The statuses of all scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Stored,
+    Exists,
+    Unknown,
+    Gone,
+    Missing,
+    Replaced,
+    ReplacedMaybeApplied,
+    Repeat,
+    SubjectNeedsRotate,
+    Conflict,
+    TooLarge,
+    Done,
+}
+
+/// Reads a script's answer: Redis's time, and the rest.
+pub(super) fn parse(answer: Value, key: &str) -> Result<(Time, Reply), Problem> {
+    let unreadable = Problem::Unreadable("a script's answer of another shape");
+    let Value::Array(parts) = answer else { return Err(unreadable) };
+    let Ok([Value::BulkString(status), Value::BulkString(about), Value::Int(now), Value::Int(expiry), Value::BulkString(bytes)]) =
+        <[Value; 5]>::try_from(parts)
+    else {
+        return Err(unreadable);
+    };
+    if about != key.as_bytes() {
+        return Err(Problem::Astray);
+    }
+    let now = Time(now.try_into().unwrap_or_default());
+    let status = match &status[..] {
+        b"LATE" => return Ok((now, Reply::Late)),
+        b"STORED" => Status::Stored,
+        b"EXISTS" => Status::Exists,
+        b"UNKNOWN" => Status::Unknown,
+        b"GONE" => Status::Gone,
+        b"MISSING" => Status::Missing,
+        b"REPLACED" => Status::Replaced,
+        b"REPLACED_MAYBE_APPLIED" => Status::ReplacedMaybeApplied,
+        b"REPEAT" => Status::Repeat,
+        b"SUBJECT_NEEDS_ROTATE" => Status::SubjectNeedsRotate,
+        b"CONFLICT" => Status::Conflict,
+        b"TOO_LARGE" => Status::TooLarge,
+        b"DONE" => Status::Done,
+        _ => return Err(unreadable),
+    };
+    if bytes.is_empty() {
+        return Ok((now, Reply::Bare(status)));
+    }
+    let record: Record = record::decode(bytes.into())?.ok_or(unreadable)?;
+    let expire_time = Time(expiry.try_into().unwrap_or_default());
+    Ok((now, Reply::About(status, Box::new(Found { record, expire_time, now }))))
+}

@@ -1,0 +1,434 @@
+//! The harness: real Redis servers and real `sessiond` processes on free ports, stopped when they go out of scope, and
+//! the few words in which the tests in `it/` speak of sessions. Nothing here touches a server that it did not start.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Map, Value};
+use sessiond_proto::{
+    RawStruct,
+    v1::{
+        DestroyRequest, OpenRequest, SaveRequest, SaveResponse, Session,
+        session_service_client::SessionServiceClient,
+    },
+};
+use tempfile::TempDir;
+use tonic::{Status, transport::Channel};
+use tonic_types::StatusExt;
+
+/// The longest that anything is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many rounds a race runs: all of them with `scripts/test --long`, a few per cent of them otherwise.
+pub fn rounds(long: usize) -> usize {
+    if env::var_os("SESSIOND_TESTS_LONG").is_some() { long } else { (long / 25).max(1) }
+}
+
+/// Waits until the condition holds, and fails with what was waited for if it does not within [`PATIENCE`].
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < until, "waited {PATIENCE:?} in vain: {what}");
+        poll_pause().await;
+    }
+}
+
+/// A breath between two looks at a condition.
+pub async fn poll_pause() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+fn free_port() -> u16 {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
+    probe.local_addr().expect("it has an address").port()
+}
+
+/// A Redis of this test's own, without persistence unless told otherwise.
+pub struct TestRedis {
+    process: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl TestRedis {
+    /// Starts `redis-server` (or what `REDIS_SERVER` names) and waits until it answers.
+    pub async fn start() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "no"]).await
+    }
+
+    /// Starts it with these arguments besides port and folder.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let binary = env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        // Another process may take the port in between: then Redis ends, and the next port is tried.
+        for _ in 0..5 {
+            let port = free_port();
+            let mut process = Command::new(&binary)
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--loglevel", "warning"])
+                .arg("--dir")
+                .arg(folder.path())
+                .args(arguments)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|error| panic!("cannot start {binary}: {error}; `scripts/test` says what to install"));
+            if answers(port, &mut process).await {
+                return Self { process, port, folder };
+            }
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        panic!("{binary} does not start with {arguments:?}");
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A plain connection, for looking behind the scenes.
+    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        connect(self.port).await.expect("the test's Redis is up")
+    }
+
+    /// Runs one command.
+    pub async fn command<T: redis::FromRedisValue>(&self, parts: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        parts.iter().for_each(|part| {
+            command.arg(part);
+        });
+        command.query_async(&mut self.connection().await).await.expect("the command succeeds")
+    }
+
+    /// The folder that it writes to.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sends it a signal: `Signal::STOP` freezes it, `Signal::CONT` lets it go on.
+    pub fn signal(&self, signal: Signal) {
+        send(&self.process, signal);
+    }
+}
+
+async fn connect(port: u16) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+    redis::Client::open(format!("redis://127.0.0.1:{port}"))?.get_multiplexed_async_connection().await
+}
+
+/// Whether a Redis that was just started answers; false if it ended instead.
+async fn answers(port: u16, process: &mut Child) -> bool {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until && matches!(process.try_wait(), Ok(None)) {
+        if let Ok(mut connection) = connect(port).await {
+            return redis::cmd("PING").exec_async(&mut connection).await.is_ok();
+        }
+        poll_pause().await;
+    }
+    false
+}
+
+impl Drop for TestRedis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn send(process: &Child, signal: Signal) {
+    let pid = Pid::from_child(process);
+    kill_process(pid, signal).expect("the process is there");
+}
+
+/// A real `sessiond`, in a process of its own.
+pub struct Server {
+    process: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts it on a free port with these arguments, and waits until it listens.
+    pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_logging(arguments, "info").await
+    }
+
+    /// The same, with `RUST_LOG`.
+    pub async fn start_logging(arguments: &[&str], log: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = fs::File::create(folder.path().join("log")).expect("a log file");
+        let process = command(arguments)
+            .args(["--listen", "127.0.0.1:0"])
+            .env("RUST_LOG", log)
+            .stderr(file)
+            .spawn()
+            .expect("sessiond starts");
+        let mut server = Self { process, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), folder };
+        eventually("sessiond tells its address", async || match server.told_address() {
+            Some(address) => {
+                server.address = address;
+                true
+            }
+            None => {
+                let ended = server.process.try_wait().expect("its state is known");
+                assert!(ended.is_none(), "sessiond ended at once: {}", server.log());
+                false
+            }
+        })
+        .await;
+        server
+    }
+
+    fn told_address(&self) -> Option<SocketAddr> {
+        let log = self.log();
+        let (_, rest) = log.split_once("address=")?;
+        rest.split_once(' ')?.0.parse().ok()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// All that it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// A connection to it, which is made when first used.
+    pub fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).expect("a URL").connect_lazy()
+    }
+
+    /// A stub with a connection of its own.
+    pub fn stub(&self) -> Stub {
+        SessionServiceClient::new(self.channel())
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(&self) {
+        let mut health = tonic_health::pb::health_client::HealthClient::new(self.channel());
+        eventually("sessiond is ready", async || {
+            let request = tonic_health::pb::HealthCheckRequest::default();
+            health.check(request).await.is_ok_and(|answer| answer.into_inner().status == 1)
+        })
+        .await;
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        send(&self.process, signal);
+    }
+
+    /// Waits until it has ended, and gives its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut code = None;
+        eventually("sessiond ends", async || match self.process.try_wait().expect("its state is known") {
+            Some(status) => {
+                code = status.code();
+                true
+            }
+            None => false,
+        })
+        .await;
+        code
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            eprintln!("--- the last of sessiond's log ---\n{}", &log[log.len().saturating_sub(4000)..]);
+        }
+    }
+}
+
+/// The binary with these arguments, and none of the tests' own environment.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SESSIOND_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Builds the binary, so that no test ever runs against yesterday's.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "-p", "sessiond", "--bin", "sessiond"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+        assert!(built.success(), "sessiond does not build");
+        // This test's own binary lies in `deps` beside it.
+        let here = env::current_exe().expect("the path of this test");
+        let folder = here.ancestors().nth(2).expect("the folder above `deps`");
+        folder.join("sessiond")
+    })
+}
+
+/// A stub as any caller would have one.
+pub type Stub = SessionServiceClient<Channel>;
+
+/// A `sessiond` with its store.
+pub struct World {
+    /// The service.
+    pub server: Server,
+    /// Its Redis, if it has one.
+    pub redis: Option<TestRedis>,
+}
+
+impl World {
+    /// A service on the memory store, ready.
+    pub async fn memory(arguments: &[&str]) -> Self {
+        let server = Server::start(arguments).await;
+        server.ready().await;
+        Self { server, redis: None }
+    }
+
+    /// A service on a Redis of its own, ready.
+    pub async fn redis(arguments: &[&str]) -> Self {
+        let redis = TestRedis::start().await;
+        let server = Server::start(&[&["--store", &redis.url()], arguments].concat()).await;
+        server.ready().await;
+        Self { server, redis: Some(redis) }
+    }
+
+    /// A stub with a connection of its own.
+    pub fn stub(&self) -> Stub {
+        self.server.stub()
+    }
+}
+
+/// Runs each test on both stores: `on_both_stores!(name, …)` makes `memory::name` and `redis::name` of every
+/// `async fn name(world: World)`. With `with [arguments]` in front, the service gets these.
+#[macro_export]
+macro_rules! on_both_stores {
+    (with $arguments:expr, $($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::World::memory(&$arguments).await).await })*
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::World::redis(&$arguments).await).await })*
+        }
+    };
+    ($($name:ident),* $(,)?) => { $crate::on_both_stores!(with [], $($name),*); };
+}
+
+/// JSON as a caller's library would send it.
+pub fn data(json: Value) -> RawStruct {
+    let Value::Object(fields) = json else { panic!("session data is a JSON object") };
+    RawStruct::from(proto_object(fields))
+}
+
+/// What a caller's library makes of the data: JSON again.
+pub fn json(data: &RawStruct) -> Value {
+    from_object(data.decode().expect("data is a google.protobuf.Struct"))
+}
+
+fn proto_object(fields: Map<String, Value>) -> prost_types::Struct {
+    prost_types::Struct { fields: fields.into_iter().map(|(key, value)| (key, proto_value(value))).collect() }
+}
+
+/// One JSON value as protobuf.
+pub fn proto_value(value: Value) -> prost_types::Value {
+    use prost_types::value::Kind;
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(value),
+        Value::Number(value) => Kind::NumberValue(value.as_f64().expect("a double")),
+        Value::String(value) => Kind::StringValue(value),
+        Value::Array(values) => {
+            Kind::ListValue(prost_types::ListValue { values: values.into_iter().map(proto_value).collect() })
+        }
+        Value::Object(fields) => Kind::StructValue(proto_object(fields)),
+    };
+    prost_types::Value { kind: Some(kind) }
+}
+
+fn from_object(object: prost_types::Struct) -> Value {
+    Value::Object(object.fields.into_iter().map(|(key, value)| (key, from_value(value))).collect())
+}
+
+fn from_value(value: prost_types::Value) -> Value {
+    use prost_types::value::Kind;
+    match value.kind.expect("every value has a kind") {
+        Kind::NullValue(_) => Value::Null,
+        Kind::BoolValue(value) => Value::Bool(value),
+        Kind::NumberValue(value) => serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number),
+        Kind::StringValue(value) => Value::String(value),
+        Kind::ListValue(list) => Value::Array(list.values.into_iter().map(from_value).collect()),
+        Kind::StructValue(object) => from_object(object),
+    }
+}
+
+/// A fresh request id.
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// A Save that creates a session.
+pub fn create(json: Value) -> SaveRequest {
+    SaveRequest { session: Some(Session { data: Some(data(json)), ..Default::default() }), ..Default::default() }
+}
+
+/// A Save of the session as it is, with the whole map of its data replaced.
+pub fn replace(session: &Session, json: Value) -> SaveRequest {
+    let session = Session { data: Some(data(json)), ..session.clone() };
+    SaveRequest { session: Some(session), ..Default::default() }
+}
+
+/// A Save of these keys: each gets its value from `json`, or is removed if it is not there.
+pub fn change(session: &Session, keys: &[&str], json: Value) -> SaveRequest {
+    let changed_keys = keys.iter().map(|key| (*key).to_owned()).collect();
+    SaveRequest { changed_keys, ..replace(session, json) }
+}
+
+/// The three calls in the words of the tests.
+#[expect(async_fn_in_trait, reason = "for the tests of this workspace alone")]
+pub trait Calls {
+    /// Opens a session; `None` if there is none.
+    async fn look(&mut self, id: &str) -> Option<Session>;
+    /// Saves.
+    async fn store(&mut self, request: SaveRequest) -> Result<Session, Status>;
+    /// Destroys, whatever the version.
+    async fn end(&mut self, id: &str) -> Result<(), Status>;
+}
+
+impl Calls for Stub {
+    async fn look(&mut self, id: &str) -> Option<Session> {
+        let answer = self.open(OpenRequest { id: id.to_owned(), no_renew: false }).await.expect("Open is answered");
+        let session = answer.into_inner().session.expect("Open always sets the session");
+        (!session.id.is_empty()).then_some(session)
+    }
+
+    async fn store(&mut self, request: SaveRequest) -> Result<Session, Status> {
+        let SaveResponse { session } = self.save(request).await?.into_inner();
+        Ok(session.expect("Save always sets the session"))
+    }
+
+    async fn end(&mut self, id: &str) -> Result<(), Status> {
+        self.destroy(DestroyRequest { id: id.to_owned(), etag: String::new() }).await.map(drop)
+    }
+}
+
+/// The reason that an error gives, as in `error_reason.proto`. Every error of the service has one, with its domain.
+pub fn reason(status: &Status) -> String {
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "sessiond");
+    info.reason
+}
