@@ -369,7 +369,9 @@ fn from_value(value: prost_types::Value) -> Value {
     match value.kind.expect("every value has a kind") {
         Kind::NullValue(_) => Value::Null,
         Kind::BoolValue(value) => Value::Bool(value),
-        Kind::NumberValue(value) => serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number),
+        // As every JSON library writes it: a double that is a whole number has no point.
+        Kind::NumberValue(value) if value.fract() == 0.0 && value.abs() < 2f64.powi(53) => (value as i64).into(),
+        Kind::NumberValue(value) => serde_json::Number::from_f64(value).expect("it is finite").into(),
         Kind::StringValue(value) => Value::String(value),
         Kind::ListValue(list) => Value::Array(list.values.into_iter().map(from_value).collect()),
         Kind::StructValue(object) => from_object(object),
