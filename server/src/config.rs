@@ -1,10 +1,10 @@
 //! The command line and the environment, said once: the comment of a field is its help, and a test holds the README's
 //! table to it.
 
-use std::{num::NonZero, str::FromStr, time::Duration};
+use std::{ffi::OsStr, num::NonZero, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
-use clap::{Parser, ValueEnum};
+use clap::{Arg, Command, Parser, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
 use crate::{Settings, grpc::EdgeLimits, rules::Limits, store::redis::RedisUrl};
 
@@ -22,7 +22,7 @@ pub struct Config {
     pub listen: String,
 
     /// Where sessions are kept: `memory`, or redis://[[user]:password@]host[:port][/database].
-    #[arg(long, env = "SESSIOND_STORE", value_name = "URL", default_value = "memory", hide_env_values = true)]
+    #[arg(long, env = "SESSIOND_STORE", value_name = "URL", default_value = "memory", hide_env_values = true, value_parser = StoreUrlParser)]
     pub store: StoreUrl,
 
     /// What every Redis key begins with; no braces, at most 128 bytes.
@@ -92,6 +92,21 @@ impl FromStr for StoreUrl {
     }
 }
 
+/// Reads a store's URL. Clap's own refusals quote the value, and this one may hold a password.
+#[derive(Clone)]
+struct StoreUrlParser;
+
+impl TypedValueParser for StoreUrlParser {
+    type Value = StoreUrl;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<StoreUrl, clap::Error> {
+        let parsed = value.to_str().ok_or_else(|| "is not valid UTF-8".to_owned()).and_then(str::parse);
+        parsed.map_err(|why| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for '--store <URL>': {why}\n")).with_cmd(command)
+        })
+    }
+}
+
 impl std::fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -111,7 +126,6 @@ impl Config {
         if self.max_idle_timeout > CEILING {
             return Err("--max-idle-timeout is more than 100d: choose a shorter one".to_owned());
         }
-        let shown = humantime::format_duration;
         for (name, value) in [("--max-idle-timeout", self.max_idle_timeout), ("--max-lifetime", self.max_lifetime)] {
             if self.idle_timeout > value {
                 return Err(format!(
@@ -140,6 +154,13 @@ impl Config {
             edge: EdgeLimits { deadline: self.deadline, max_calls: 8192 },
         }
     }
+}
+
+/// A span in the largest unit that divides it: humantime would tell 31d as a month and some hours.
+fn shown(span: Duration) -> String {
+    let units = [("d", 86_400), ("h", 3600), ("m", 60)];
+    let whole = units.iter().find(|(_, seconds)| span.as_secs() % seconds == 0 && span.subsec_nanos() == 0);
+    whole.map_or_else(|| format!("{span:?}"), |(unit, seconds)| format!("{}{unit}", span.as_secs() / seconds))
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -199,15 +220,17 @@ mod tests {
         for (arguments, says) in [
             (["--deadline", "0s"], "must be more than zero"),
             (["--drain", "soon"], "write for example 30s"),
-            (["--idle-timeout", "32d"], "is above --max-idle-timeout (31days): lower the one or raise the other"),
+            (["--idle-timeout", "32d"], "is above --max-idle-timeout (31d): lower the one or raise the other"),
             (["--max-idle-timeout", "101d"], "choose a shorter one"),
             (["--max-session-bytes", "1MiB"], "must be from 1B to 900KiB"),
             (["--key-prefix", "{s}"], "must have no braces"),
             (["--shards", "0"], "--shards"),
-            (["--store", "memcached://h"], "redis://"),
+            (["--store", "memcached://:hunter2@h"], "redis://"),
+            (["--store", "rediss://:hunter2@h"], "TLS to Redis is not there yet"),
         ] {
             let refusal = parse(&arguments).err().unwrap_or_default();
             assert!(refusal.contains(says), "{arguments:?}: {refusal}");
+            assert!(!refusal.contains("hunter2"), "a password was quoted: {refusal}");
         }
     }
 }

@@ -295,7 +295,6 @@ fn mark(command: &SaveCommand, request_id: &RequestId) -> Mark {
         MarkBuilder::new(operation, request_id)
             .optional(command.subject.as_deref().map(str::as_bytes))
             .optional(idle_timeout.as_ref().map(|bytes| &bytes[..]))
-            .field(&[u8::from(command.omit_data)])
     };
     match &command.target {
         Target::Create(data) => begin("create").field(data.as_bytes()),

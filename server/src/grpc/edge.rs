@@ -216,12 +216,81 @@ mod tests {
         }
     }
 
-    #[test]
-    fn places_run_out_and_come_back() {
-        let calls = Arc::default();
-        let first = Place::take(&calls, 1);
-        assert!(first.is_some() && Place::take(&calls, 1).is_none());
+    /// A service that does one thing with every call.
+    #[derive(Clone)]
+    struct Act<F>(F);
+
+    impl<F, A> Service<Request<Body>> for Act<F>
+    where
+        F: Fn() -> A,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            let act = (self.0)();
+            Box::pin(async { Ok(act.await) })
+        }
+    }
+
+    fn edge<F>(act: F) -> Edge<Act<F>> {
+        Edge::new(Act(act), EdgeLimits { deadline: Duration::from_secs(2), max_calls: 1 })
+    }
+
+    /// The code and the reason of an answer.
+    fn told(answer: Result<Response<Body>, Infallible>) -> (Code, String) {
+        let Ok(answer) = answer;
+        let status = Status::from_header_map(answer.headers()).expect("a status");
+        let info = tonic_types::StatusExt::get_details_error_info(&status).expect("an ErrorInfo");
+        (status.code(), info.reason)
+    }
+
+    #[tokio::test]
+    async fn a_panic_answers_internal_and_the_next_call_is_served() {
+        let mut edge = edge(|| async { panic!("as if") });
+        for _ in 0..2 {
+            let answer = edge.call(Request::new(Body::empty())).await;
+            assert_eq!(told(answer), (Code::Internal, "INTERNAL".to_owned()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_by_the_shorter_deadline() {
+        for (timeout, most) in [("300m", 300), ("9S", 2000)] {
+            let mut request = Request::new(Body::empty());
+            request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+            let start = tokio::time::Instant::now();
+            let answer = edge(std::future::pending::<Response<Body>>).call(request).await;
+            assert_eq!(told(answer), (Code::DeadlineExceeded, "DEADLINE".to_owned()));
+            assert!(start.elapsed() < Duration::from_millis(most));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_too_many_is_told_so() {
+        let mut edge = edge(std::future::pending::<Response<Body>>);
+        let first = edge.call(Request::new(Body::empty()));
+        let second = edge.call(Request::new(Body::empty())).await;
+        assert_eq!(told(second), (Code::Unavailable, "OVERLOADED".to_owned()));
         drop(first);
-        assert!(Place::take(&calls, 1).is_some());
+        assert_eq!(edge.calls.load(Ordering::Relaxed), 0, "its place is free again");
+    }
+
+    #[tokio::test]
+    async fn what_tonic_refuses_is_said_in_our_words() {
+        for (code, told_code, reason) in [
+            (Code::OutOfRange, Code::InvalidArgument, "SESSION_TOO_LARGE"),
+            (Code::Internal, Code::InvalidArgument, "INVALID_FIELD"),
+        ] {
+            let refuse = move || async move { Status::new(code, "").into_http() };
+            let answer = edge(refuse).call(Request::new(Body::empty())).await;
+            assert_eq!(told(answer), (told_code, reason.to_owned()));
+        }
     }
 }

@@ -189,3 +189,86 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A length-delimited field.
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![number << 3 | 2];
+        let mut length = content.len();
+        while length >= 0x80 {
+            bytes.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        bytes.push(length as u8);
+        [&bytes, content].concat()
+    }
+
+    /// An entry `k` with these bytes of a value.
+    fn with_value(value: &[u8]) -> Vec<u8> {
+        field(1, &[field(1, b"k"), field(2, value)].concat())
+    }
+
+    fn problem(body: &[u8]) -> String {
+        entries(body).err().map(|problem| format!("{} {}", problem.field("data"), problem.why)).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_kind_of_value_passes() {
+        let number = [&[0x11][..], &1.5f64.to_le_bytes()].concat();
+        let object = field(5, &with_value(&[0x20, 1]));
+        let list = field(6, &[field(1, &[0x08, 0]), field(1, &number)].concat());
+        for value in [vec![0x08, 0], number, field(3, "tee ☕".as_bytes()), vec![0x20, 1], object, list] {
+            assert_eq!(problem(&with_value(&value)), "");
+        }
+        assert_eq!(entries(b"").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_readers_would_read_differently_is_refused_by_name() {
+        let infinite = [&[0x11][..], &f64::INFINITY.to_le_bytes()].concat();
+        let nested = field(5, &[with_value(&[0x20, 1]), with_value(&[0x20, 1])].concat());
+        for (value, says) in [
+            (vec![], NO_KIND),
+            (infinite, NOT_FINITE),
+            (field(3, b"\xff"), UTF8),
+            (vec![0x08, 7], NOT_NULL),
+            (vec![0x20, 1, 0x08, 0], TWO_KINDS),
+            (vec![0x23, 0x24], WIRE),
+            (vec![0x0b, 0x0c], WIRE),
+            (vec![0x22, 9], CUT),
+        ] {
+            let told = problem(&with_value(&value));
+            assert!(told.starts_with("data[\"k\"] ") && told.ends_with(says), "{value:?}: {told}");
+        }
+        assert_eq!(problem(&with_value(&nested)), format!("data[\"k\"][\"k\"] {TWICE}"));
+        assert!(problem(&field(1, &field(1, b"k"))).contains("without a kind"));
+    }
+
+    #[test]
+    fn values_nest_as_deep_as_every_reader_reads() {
+        let objects = |n| (0..n).fold(vec![0x20, 1], |inner, _| field(5, &with_value(&inner)));
+        let lists = |n, inner: Vec<u8>| (0..n).fold(inner, |inner, _| field(6, &field(1, &inner)));
+        for fits in [objects(32), lists(48, vec![0x20, 1]), lists(24, objects(16))] {
+            assert_eq!(problem(&with_value(&fits)), "");
+        }
+        for deep in [objects(33), lists(49, vec![0x20, 1]), lists(25, objects(16))] {
+            assert!(problem(&with_value(&deep)).ends_with(DEEP));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let whole = with_value(&field(5, &with_value(&field(6, &field(1, &[0x20, 1])))));
+        for end in 0..whole.len() {
+            for byte in [0x00, 0x7f, 0x80, 0xff] {
+                let mut bytes = whole[..end].to_vec();
+                let _ = entries(&bytes);
+                bytes.extend([byte; 12]);
+                let _ = entries(&bytes);
+            }
+        }
+    }
+}
