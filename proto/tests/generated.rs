@@ -10,9 +10,7 @@ fn the_committed_code_is_what_the_schema_generates() {
 
     let mut compiler = protox::Compiler::new([root]).unwrap();
     compiler.include_imports(true).include_source_info(true);
-    compiler
-        .open_files(["sessiond/v1/session_service.proto", "sessiond/v1/error_reason.proto"])
-        .unwrap();
+    compiler.open_files(["sessiond/v1/session_service.proto", "sessiond/v1/error_reason.proto"]).unwrap();
     // The encoded set keeps the options that the decoded one drops (debug_redact among them).
     fs::write(fresh.path().join("sessiond_v1.bin"), compiler.encode_file_descriptor_set()).unwrap();
 
@@ -20,8 +18,10 @@ fn the_committed_code_is_what_the_schema_generates() {
         .out_dir(fresh.path())
         .extern_path(".google.protobuf.Struct", "crate::RawStruct")
         // prost ignores debug_redact: what holds an id or a request_id has no generated Debug at all.
-        .skip_debug(["Session", "OpenRequest", "OpenResponse", "SaveRequest", "SaveResponse", "DestroyRequest"]
-            .map(|message| format!("sessiond.v1.{message}")))
+        .skip_debug(
+            ["Session", "OpenRequest", "OpenResponse", "SaveRequest", "SaveResponse", "DestroyRequest"]
+                .map(|message| format!("sessiond.v1.{message}")),
+        )
         .build_transport(false)
         .emit_rerun_if_changed(false)
         .compile_fds(compiler.file_descriptor_set())

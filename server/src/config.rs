@@ -102,7 +102,8 @@ impl TypedValueParser for StoreUrlParser {
     fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<StoreUrl, clap::Error> {
         let parsed = value.to_str().ok_or_else(|| "is not valid UTF-8".to_owned()).and_then(str::parse);
         parsed.map_err(|why| {
-            clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for '--store <URL>': {why}\n")).with_cmd(command)
+            clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for '--store <URL>': {why}\n"))
+                .with_cmd(command)
         })
     }
 }
@@ -159,12 +160,13 @@ impl Config {
 /// A span in the largest unit that divides it: humantime would tell 31d as a month and some hours.
 fn shown(span: Duration) -> String {
     let units = [("d", 86_400), ("h", 3600), ("m", 60)];
-    let whole = units.iter().find(|(_, seconds)| span.as_secs() % seconds == 0 && span.subsec_nanos() == 0);
+    let whole = units.iter().find(|(_, seconds)| span.as_secs().is_multiple_of(*seconds) && span.subsec_nanos() == 0);
     whole.map_or_else(|| format!("{span:?}"), |(unit, seconds)| format!("{}{unit}", span.as_secs() / seconds))
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    let span = humantime::parse_duration(text).map_err(|error| format!("{error}: write for example 30s, 15m or 24h"))?;
+    let span =
+        humantime::parse_duration(text).map_err(|error| format!("{error}: write for example 30s, 15m or 24h"))?;
     if span.is_zero() { Err("must be more than zero: write for example 30s, 15m or 24h".to_owned()) } else { Ok(span) }
 }
 

@@ -132,7 +132,13 @@ impl<S: Store> Sessions<S> {
     }
 
     /// Reads the session that the id names, if it lives, and renews it in the background when that is due.
-    pub async fn open(&self, app: &App, id: SessionId, renew: bool, attempt: Attempt) -> Result<Option<Session>, Error> {
+    pub async fn open(
+        &self,
+        app: &App,
+        id: SessionId,
+        renew: bool,
+        attempt: Attempt,
+    ) -> Result<Option<Session>, Error> {
         let claim = claim(app, &id);
         let Some(found) = self.store.open(&claim, attempt).await? else { return Ok(None) };
         if renew && is_renewal_due(&found) {
@@ -187,7 +193,9 @@ impl<S: Store> Sessions<S> {
                     mark: mark.short(),
                     expected,
                     change,
-                    rotate: minting.as_ref().map(|(salt, secret)| Mint { salt: *salt, hash: secret.hash(app, id.handle) }),
+                    rotate: minting
+                        .as_ref()
+                        .map(|(salt, secret)| Mint { salt: *salt, hash: secret.hash(app, id.handle) }),
                     subject,
                     // A login is a new session to the law: its lifetime begins anew (ASVS 7.2.4, NIST SP 800-63B).
                     lifetime: signs_in.then_some(self.limits.max_lifetime),
@@ -213,7 +221,9 @@ impl<S: Store> Sessions<S> {
                     Saved::Conflict => return Err(Error::Changed),
                     Saved::TooLarge => return Err(Error::TooLarge),
                 };
-                let knows = !omit_data || (replaces && is_newest(&found.record, &mark)) || follows(&found.record, expected, &mark);
+                let knows = !omit_data
+                    || (replaces && is_newest(&found.record, &mark))
+                    || follows(&found.record, expected, &mark);
                 let session = session(id, found, !omit_data);
                 Ok(if knows { session } else { Session { etag: None, ..session } })
             }

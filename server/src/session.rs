@@ -153,7 +153,7 @@ impl fmt::Display for Etag {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
     /// Each mark with the time it was applied; an unused slot has time zero.
-    pub slots: [(ShortMark, Time); Ring::SIZE],
+    pub slots: [(ShortMark, Time); Self::SIZE],
     /// The time of the newest mark that fell out: before it, the ring cannot tell. Zero if none did.
     pub floor: Time,
 }

@@ -105,7 +105,8 @@ where
         };
         let asked = header::<Timeout>(request.headers(), "grpc-timeout").map(|timeout| timeout.0);
         let deadline = self.limits.deadline.min(asked.unwrap_or(Duration::MAX));
-        let is_repeat = header(request.headers(), "grpc-previous-rpc-attempts").is_some_and(|attempts: u32| attempts > 0);
+        let is_repeat =
+            header(request.headers(), "grpc-previous-rpc-attempts").is_some_and(|attempts: u32| attempts > 0);
         let span = tracing::debug_span!("rpc", method = %request.uri().path(), handle = field::Empty);
         request.extensions_mut().insert(Call {
             app: App::unnamed(),

@@ -99,7 +99,12 @@ fn too_large(what: &str, limit: usize) -> Status {
     with(ErrorReason::SessionTooLarge, &message, metadata, Vec::new())
 }
 
-fn with(reason: ErrorReason, message: &str, metadata: HashMap<String, String>, violations: Vec<(String, String)>) -> Status {
+fn with(
+    reason: ErrorReason,
+    message: &str,
+    metadata: HashMap<String, String>,
+    violations: Vec<(String, String)>,
+) -> Status {
     use ErrorReason as Reason;
     let code = match reason {
         Reason::SessionNotFound => Code::NotFound,

@@ -42,8 +42,7 @@ impl Problem {
 const CUT: &str = "ends in the middle: these bytes are no google.protobuf.Struct";
 const WIRE: &str = "has a field of the wrong type: these bytes are no google.protobuf.Struct";
 const UTF8: &str = "is not valid UTF-8";
-const NO_KIND: &str =
-    "is a value without a kind: Python inserts one when a missing key is read (test `\"k\" in data` first); for null, set null_value";
+const NO_KIND: &str = "is a value without a kind: Python inserts one when a missing key is read (test `\"k\" in data` first); for null, set null_value";
 const TWO_KINDS: &str = "is a value with more than one kind";
 const DEEP: &str = "nests too deep: 3 for each object and 2 for each list may sum up to 96 (32 objects, or 48 lists)";
 const NOT_FINITE: &str = "is NaN or infinite, which JSON cannot hold: send a string";
@@ -147,10 +146,7 @@ fn list(bytes: &[u8], depth: usize) -> Result<(), Problem> {
 }
 
 /// Goes through a message field by field. Groups, which no reader of today writes, are refused: they nest.
-fn fields<'a>(
-    mut bytes: &'a [u8],
-    mut each: impl FnMut(u64, Field<'a>) -> Result<(), Problem>,
-) -> Result<(), Problem> {
+fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Field<'a>) -> Result<(), Problem>) -> Result<(), Problem> {
     let cut = || Problem::new(CUT);
     while !bytes.is_empty() {
         let (tag, rest) = varint(bytes).ok_or_else(cut)?;
@@ -160,7 +156,10 @@ fn fields<'a>(
         }
         let (field, rest) = match tag & 7 {
             0 => varint(rest).map(|(value, rest)| (Field::Varint(value), rest)).ok_or_else(cut)?,
-            1 => rest.split_first_chunk().map(|(b, rest)| (Field::Fixed64(u64::from_le_bytes(*b)), rest)).ok_or_else(cut)?,
+            1 => rest
+                .split_first_chunk()
+                .map(|(b, rest)| (Field::Fixed64(u64::from_le_bytes(*b)), rest))
+                .ok_or_else(cut)?,
             2 => {
                 let (length, rest) = varint(rest).ok_or_else(cut)?;
                 let length = usize::try_from(length).map_err(|_| cut())?;

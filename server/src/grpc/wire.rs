@@ -69,7 +69,10 @@ pub(super) fn save(request: v1::SaveRequest, limits: &Limits) -> Result<SaveComm
         wrong.add("session.etag", "is required with session.id: send the one that Open or the last Save gave, or `*`");
     }
     if creates && !session.subject.is_empty() {
-        wrong.add("session.subject", "is output only: to create a session that is signed in, set subject of the request");
+        wrong.add(
+            "session.subject",
+            "is output only: to create a session that is signed in, set subject of the request",
+        );
     }
     if creates && session.data.is_none() && !no_session {
         wrong.add("session.data", "is required to create a session; it may be empty");
@@ -115,7 +118,10 @@ fn change(
         return Err(Unreadable::TooLarge(max_bytes));
     }
     if changed_keys.len() > MAX_CHANGED_KEYS {
-        wrong.add("changed_keys", format!("has more than {MAX_CHANGED_KEYS} names: leave it empty to replace the whole map"));
+        wrong.add(
+            "changed_keys",
+            format!("has more than {MAX_CHANGED_KEYS} names: leave it empty to replace the whole map"),
+        );
         return Ok(Change::Keep);
     }
     let body = data.into_bytes();
@@ -139,7 +145,9 @@ fn change(
         changed_keys.dedup();
         let entries: BTreeMap<_, _> = entries.into_iter().map(|entry| (entry.key, entry)).collect();
         let entry = |key: &String| entries.get(key.as_bytes()).map(framed);
-        Change::Merge(changed_keys.iter().map(|key| KeyChange { key: Bytes::from(key.clone()), entry: entry(key) }).collect())
+        Change::Merge(
+            changed_keys.iter().map(|key| KeyChange { key: Bytes::from(key.clone()), entry: entry(key) }).collect(),
+        )
     };
     let bytes = match &change {
         Change::Keep => 0,
@@ -160,7 +168,10 @@ fn idle_timeout(asked: prost_types::Duration, wrong: &mut Violations) -> Option<
     let in_range = asked.seconds <= 315_576_000_000 && (0..1_000_000_000).contains(&asked.nanos);
     let span = u64::try_from(asked.seconds).ok().filter(|_| in_range).map(|s| Duration::new(s, asked.nanos as u32));
     if span.is_none_or(|span| span < MIN_IDLE_TIMEOUT) {
-        wrong.add("idle_timeout", "is not a span of at least 1s: leave it unset to keep it, or send for example \"1800s\"");
+        wrong.add(
+            "idle_timeout",
+            "is not a span of at least 1s: leave it unset to keep it, or send for example \"1800s\"",
+        );
         return None;
     }
     span
@@ -173,7 +184,10 @@ fn request_id(text: &str, wrong: &mut Violations) -> Option<RequestId> {
     match Uuid::try_parse(text) {
         Ok(uuid) if uuid.get_version_num() == 4 => Some(RequestId::from_uuid(uuid)),
         _ => {
-            wrong.add("request_id", "is not a random (v4) UUID such as uuid4() makes: it guards the session as an id does");
+            wrong.add(
+                "request_id",
+                "is not a random (v4) UUID such as uuid4() makes: it guards the session as an id does",
+            );
             None
         }
     }

@@ -102,7 +102,8 @@ impl Data {
 impl Entry<'_> {
     /// Writes the entry with its frame.
     pub fn frame(&self, into: &mut impl BufMut) {
-        let inner = 1 + varint_len(self.key.len()) + self.key.len() + 1 + varint_len(self.value.len()) + self.value.len();
+        let inner =
+            1 + varint_len(self.key.len()) + self.key.len() + 1 + varint_len(self.value.len()) + self.value.len();
         into.put_u8(ENTRY);
         put_varint(into, inner);
         into.put_u8(KEY);
@@ -192,7 +193,8 @@ mod tests {
     #[test]
     fn a_merge_changes_the_named_keys_and_nothing_else() {
         let stored = data(&[("a", "1"), ("b", "2"), ("c", "3")]);
-        let merged = stored.merge(&[change("d", Some("4")), change("b", None), change("a", Some("9")), change("z", None)]);
+        let merged =
+            stored.merge(&[change("d", Some("4")), change("b", None), change("a", Some("9")), change("z", None)]);
         assert_eq!(merged, data(&[("a", "9"), ("c", "3"), ("d", "4")]));
         assert_eq!(stored.merge(&[]), stored);
     }

@@ -18,7 +18,7 @@ pub struct Salt(pub [u8; 32]);
 /// The part of an id that proves its holder: 24 bytes, 192 bits (ASVS 7.2.3 asks for 128). Cannot be printed, and
 /// compares in constant time.
 #[derive(Clone, Copy)]
-pub struct Secret(pub(super) [u8; Secret::LENGTH]);
+pub struct Secret(pub(super) [u8; Self::LENGTH]);
 
 /// SHA-256 over application, handle and secret: what a record keeps instead of the secret, so that it opens nothing
 /// under another handle or for another application.

@@ -110,7 +110,13 @@ impl RedisStore {
     }
 
     /// Runs a script on a key. What `add` adds comes behind the attempt's times.
-    async fn run(&self, script: &Script, key: &str, attempt: Attempt, add: impl Fn(&mut Cmd)) -> Result<Reply, StoreError> {
+    async fn run(
+        &self,
+        script: &Script,
+        key: &str,
+        attempt: Attempt,
+        add: impl Fn(&mut Cmd),
+    ) -> Result<Reply, StoreError> {
         self.within(attempt, async |connection| {
             let mut reply = self.ask(connection, script, key, attempt, &add).await?;
             if matches!(reply, Reply::Late) {
@@ -322,7 +328,9 @@ impl Store for RedisStore {
             })),
             Reply::About(Status::Repeat, found) => Ok(Saved::Repeat(*found)),
             Reply::About(Status::Replaced, found) => Ok(Saved::Replaced { found: Some(found), maybe_applied: false }),
-            Reply::About(Status::ReplacedMaybeApplied, found) => Ok(Saved::Replaced { found: Some(found), maybe_applied: true }),
+            Reply::About(Status::ReplacedMaybeApplied, found) => {
+                Ok(Saved::Replaced { found: Some(found), maybe_applied: true })
+            }
             Reply::Bare(Status::Replaced) => Ok(Saved::Replaced { found: None, maybe_applied: false }),
             Reply::Bare(Status::ReplacedMaybeApplied) => Ok(Saved::Replaced { found: None, maybe_applied: true }),
             Reply::Bare(Status::Missing) => Ok(Saved::Missing),

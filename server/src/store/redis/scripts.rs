@@ -81,8 +81,15 @@ pub(super) enum Status {
 pub(super) fn parse(answer: Value, key: &str) -> Result<(Time, Reply), Problem> {
     let unreadable = Problem::Unreadable("a script's answer of another shape");
     let Value::Array(parts) = answer else { return Err(unreadable) };
-    let Ok([Value::BulkString(status), Value::BulkString(about), Value::Int(now), Value::Int(expiry), Value::BulkString(bytes)]) =
-        <[Value; 5]>::try_from(parts)
+    let Ok(
+        [
+            Value::BulkString(status),
+            Value::BulkString(about),
+            Value::Int(now),
+            Value::Int(expiry),
+            Value::BulkString(bytes),
+        ],
+    ) = <[Value; 5]>::try_from(parts)
     else {
         return Err(unreadable);
     };

@@ -65,7 +65,14 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_was_expected_and_quotes_nothing() {
-        for wrong in ["", "http://h", "redis://:hunter2@", "redis://:hunter2@h:port", "redis://:hunter2@h/db", "rediss://:hunter2@h"] {
+        for wrong in [
+            "",
+            "http://h",
+            "redis://:hunter2@",
+            "redis://:hunter2@h:port",
+            "redis://:hunter2@h/db",
+            "rediss://:hunter2@h",
+        ] {
             let refusal = wrong.parse::<RedisUrl>().unwrap_err();
             assert!(refusal.contains("redis://"), "{wrong}: {refusal}");
             assert!(!refusal.contains("hunter2"), "{wrong}: {refusal}");
