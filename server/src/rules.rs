@@ -326,3 +326,149 @@ fn mark(command: &SaveCommand, request_id: &RequestId) -> Mark {
     }
     .finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU8, Ordering},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{
+        clock::ManualClock,
+        session::{Entry, KeyChange},
+        store::memory::MemoryStore,
+    };
+
+    /// Chance that is none: 1, 2, 3 …
+    #[derive(Debug, Default)]
+    struct Counting(AtomicU8);
+
+    impl Random for Counting {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.fill(self.0.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn sessions() -> (Sessions<MemoryStore>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(Time(1_800_000_000_000)));
+        let limits =
+            Limits { idle_timeout: HOUR, max_idle_timeout: 2 * HOUR, max_lifetime: 8 * HOUR, max_session_bytes: 1024 };
+        let store = MemoryStore::new(Arc::clone(&clock) as _, 1 << 20);
+        (Sessions::new(store, limits, Arc::new(Counting::default())), clock)
+    }
+
+    fn now() -> Attempt {
+        let since = Instant::now();
+        Attempt { since, until: since + HOUR }
+    }
+
+    fn data(key: &str, value: &str) -> Data {
+        Data::from_entries([Entry { key: key.as_bytes(), value: value.as_bytes() }])
+    }
+
+    fn create(request_id: u8, data: Data) -> SaveCommand {
+        let request_id = Some(RequestId([request_id; 16]));
+        SaveCommand { target: Target::Create(data), subject: None, idle_timeout: None, request_id, omit_data: false }
+    }
+
+    fn update(session: &Session, request_id: u8, change: Change, rotate: bool) -> SaveCommand {
+        let expected = session.etag.map_or(Expected::Any, Expected::Etag);
+        let target = Target::Update { id: Some(session.id.clone()), expected, change, rotate };
+        SaveCommand { target, ..create(request_id, Data::default()) }
+    }
+
+    #[tokio::test]
+    async fn an_idle_timeout_above_the_ceiling_is_cut() {
+        let (sessions, _) = sessions();
+        let app = App::unnamed();
+        let long = SaveCommand { idle_timeout: Some(9 * HOUR), ..create(1, Data::default()) };
+        assert_eq!(sessions.save(&app, long, now()).await.unwrap().record.idle_timeout, 2 * HOUR);
+        let unnamed = sessions.save(&app, create(2, Data::default()), now()).await.unwrap();
+        assert_eq!(unnamed.record.idle_timeout, HOUR);
+    }
+
+    #[tokio::test]
+    async fn a_login_begins_a_new_lifetime_and_any_other_rotate_keeps_it() {
+        let (sessions, clock) = sessions();
+        let app = App::unnamed();
+        let first = sessions.save(&app, create(1, Data::default()), now()).await.unwrap();
+        clock.advance(HOUR / 2);
+        let rotated = sessions.save(&app, update(&first, 2, Change::Keep, true), now()).await.unwrap();
+        assert_eq!(rotated.record.deadline, first.record.deadline);
+        let login = SaveCommand { subject: Some("ada".into()), ..update(&rotated, 3, Change::Keep, true) };
+        let signed_in = sessions.save(&app, login, now()).await.unwrap();
+        assert_eq!(signed_in.record.deadline, first.record.deadline.after(HOUR / 2));
+        let logout = SaveCommand { subject: Some("".into()), ..update(&signed_in, 4, Change::Keep, true) };
+        let signed_out = sessions.save(&app, logout, now()).await.unwrap();
+        assert_eq!(signed_out.record.deadline, signed_in.record.deadline);
+        assert_eq!(&*signed_out.record.subject, "");
+    }
+
+    #[tokio::test]
+    async fn a_repeated_create_or_rotate_is_answered_with_the_same_id_for_a_minute() {
+        let (sessions, clock) = sessions();
+        let app = App::unnamed();
+        let first = sessions.save(&app, create(1, data("a", "1")), now()).await.unwrap();
+        let again = sessions.save(&app, create(1, data("a", "1")), now()).await.unwrap();
+        assert!(again.id == first.id && again.etag == first.etag);
+        let other = sessions.save(&app, create(1, data("a", "2")), now()).await;
+        assert!(matches!(other, Err(Error::OutcomeUnknown)), "another visitor's content, the same request id");
+
+        let rotate = update(&first, 2, Change::Keep, true);
+        let rotated = sessions.save(&app, rotate.clone(), now()).await.unwrap();
+        assert!(rotated.id != first.id && rotated.id.handle == first.id.handle);
+        clock.advance(Duration::from_secs(60));
+        assert!(sessions.save(&app, rotate.clone(), now()).await.unwrap().id == rotated.id);
+        clock.advance(Duration::from_millis(1));
+        assert!(matches!(sessions.save(&app, rotate, now()).await, Err(Error::OutcomeUnknown)));
+    }
+
+    #[tokio::test]
+    async fn without_the_data_only_who_knows_what_is_stored_gets_an_etag() {
+        let (sessions, _) = sessions();
+        let app = App::unnamed();
+        let blind = |command| SaveCommand { omit_data: true, ..command };
+        let change = |key: &str| {
+            let entry = Some(data(key, "1").into_bytes());
+            Change::Merge(vec![KeyChange { key: key.as_bytes().to_vec().into(), entry }])
+        };
+        let first = sessions.save(&app, blind(create(1, data("a", "1"))), now()).await.unwrap();
+        assert!(first.etag.is_some() && first.data.is_none(), "who creates knows");
+        let mine = blind(update(&first, 2, change("b"), false));
+        let second = sessions.save(&app, mine.clone(), now()).await.unwrap();
+        assert!(second.etag.is_some(), "the version was the one seen");
+        let stale = sessions.save(&app, blind(update(&first, 3, change("c"), false)), now()).await.unwrap();
+        assert!(stale.etag.is_none(), "another one had saved in between");
+        let repeat = sessions.save(&app, mine, now()).await.unwrap();
+        assert!(repeat.etag.is_none(), "and a repeat must not overwrite it");
+        let whole = Session { etag: None, ..first };
+        let whole = sessions.save(&app, blind(update(&whole, 4, Change::Replace(data("z", "1")), false)), now()).await;
+        assert!(whole.unwrap().etag.is_some(), "who replaces everything knows");
+    }
+
+    #[tokio::test]
+    async fn renewal_is_due_when_a_tenth_of_the_life_is_used() {
+        let (sessions, clock) = sessions();
+        let app = App::unnamed();
+        let first = sessions.save(&app, create(1, Data::default()), now()).await.unwrap();
+        let opened = async |renew| {
+            let session = sessions.open(&app, first.id.clone(), renew, now()).await.unwrap().expect("it lives");
+            // A renewal runs beside: let it.
+            tokio::task::yield_now().await;
+            session.expire_time
+        };
+        clock.advance(HOUR / 10);
+        assert_eq!(opened(true).await, first.expire_time);
+        assert_eq!(opened(true).await, first.expire_time, "a tenth is not more than a tenth");
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(opened(false).await, first.expire_time);
+        assert_eq!(opened(false).await, first.expire_time, "who only looks renews nothing");
+        assert_eq!(opened(true).await, first.expire_time, "told before the renewal");
+        let renewed = first.expire_time.after(HOUR / 10 + Duration::from_millis(1));
+        assert_eq!(opened(true).await, renewed);
+    }
+}
