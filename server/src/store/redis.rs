@@ -18,7 +18,7 @@ mod scripts;
 mod url;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,7 @@ pub struct RedisStore {
     pool: bb8::Pool<Manager>,
     clock: Arc<RedisClock>,
     scripts: Arc<Scripts>,
+    troubles: Troubles,
     prefix: Arc<str>,
 }
 
@@ -59,6 +60,7 @@ impl RedisStore {
     /// A store that connects when it is first used, and again whenever it must. Must be called within a runtime.
     pub fn open(url: &RedisUrl, prefix: &str) -> Self {
         let (clock, scripts) = (Arc::new(RedisClock::new()), Arc::new(Scripts::new()));
+        let troubles = Troubles::default();
         let manager = Manager::new(url.info().clone(), Arc::clone(&clock), Arc::clone(&scripts));
         let pool = bb8::Pool::builder()
             .max_size(CONNECTIONS)
@@ -70,15 +72,15 @@ impl RedisStore {
             .max_lifetime(None)
             .idle_timeout(None)
             .queue_strategy(bb8::QueueStrategy::Fifo)
-            .error_sink(Box::new(LogErrors))
+            .error_sink(Box::new(troubles.clone()))
             .build_unchecked(manager);
-        Self { pool, clock, scripts, prefix: prefix.into() }
+        Self { pool, clock, scripts, troubles, prefix: prefix.into() }
     }
 
     /// A connection to use beside others: it is cloned and given back at once, so that calls are pipelined on it.
     async fn checkout(&self) -> Result<Connection, StoreError> {
         loop {
-            let connection = self.pool.get().await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            let connection = self.pool.get().await.map_err(|_| StoreError::Unavailable(self.troubles.last()))?;
             // A broken one leaves the pool as it is given back.
             if !connection.is_broken() {
                 return Ok(connection.clone());
@@ -163,15 +165,15 @@ impl RedisStore {
     /// What a failed command means; a connection that is of no more use is marked so.
     fn failed(&self, connection: &Connection, error: &RedisError) -> StoreError {
         connection.failed(error);
+        if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
+            return StoreError::Unavailable(error.category().to_owned());
+        }
         // The text of a server's error may quote an argument: only its code is told.
-        let code = error.code().map_or_else(|| error.category().to_owned(), str::to_owned);
+        let code = error.code().unwrap_or("an error without a code").to_owned();
         match code.as_str() {
             "OOM" => StoreError::Full("Redis is out of memory".to_owned()),
             "LOADING" | "MASTERDOWN" | "READONLY" | "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF"
             | "NOAUTH" | "NOPERM" | "WRONGPASS" => StoreError::Unavailable(code),
-            _ if matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed) => {
-                StoreError::Unavailable(code)
-            }
             _ => StoreError::Broken(code),
         }
     }
@@ -236,16 +238,28 @@ fn add_change(command: &mut Cmd, change: &Change) {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct LogErrors;
+/// Remembers why the pool could last not make a connection: who waits for one in vain is only told that it took too long.
+#[derive(Clone, Debug, Default)]
+struct Troubles(Arc<Mutex<Option<RedisError>>>);
 
-impl bb8::ErrorSink<RedisError> for LogErrors {
+impl Troubles {
+    fn last(&self) -> String {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(error) => format!("no connection to Redis: {error}"),
+            None => "no connection to Redis in time".to_owned(),
+        }
+    }
+}
+
+impl bb8::ErrorSink<RedisError> for Troubles {
     fn sink(&self, error: RedisError) {
         debug!(%error, "no connection to Redis");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<RedisError>> {
-        Box::new(*self)
+        Box::new(self.clone())
     }
 }
 

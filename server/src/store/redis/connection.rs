@@ -13,7 +13,7 @@ use std::{
 use bb8_redis::bb8::ManageConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind,
-    RedisError, RedisResult, Value,
+    RedisError, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     io::tcp::TcpSettings,
 };
@@ -83,7 +83,7 @@ impl Manager {
             greeting.cmd("SCRIPT").arg("LOAD").arg(&script.text);
         }
         greeting.cmd("TIME");
-        let answers = connection.request_all(&greeting).await?;
+        let answers = connection.request_all(&greeting).await.map_err(too_old)?;
         let time = answers.last().and_then(time).ok_or((ErrorKind::UnexpectedReturnType, "TIME told no time"))?;
         self.clock.learn(time);
         Ok(connection)
@@ -147,6 +147,17 @@ impl Connection {
         if elsewhere || error.is_io_error() || error.is_unrecoverable_error() {
             self.mark_broken();
         }
+    }
+}
+
+/// A Redis before 7.0 does not know `#!lua`, and says so in words that help nobody.
+fn too_old(error: RedisError) -> RedisError {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            (ErrorKind::InvalidClientConfig, "it cannot run the scripts: Redis 7.0 or newer, or Valkey, is needed")
+                .into()
+        }
+        _ => error,
     }
 }
 
