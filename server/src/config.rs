@@ -11,11 +11,9 @@ use crate::{Settings, grpc::EdgeLimits, rules::Limits, store::redis::RedisUrl};
 /// A session service: web applications in any language keep their visitors' sessions behind one small gRPC API.
 ///
 /// Started without anything it listens on 127.0.0.1:50051 and keeps sessions in memory, where they die with the process;
-/// give it a Redis (7.0 or newer, or Valkey) with --store. Then try:
-///
-///   grpcurl -plaintext 127.0.0.1:50051 list
+/// give it a Redis (7.0 or newer, or Valkey) with --store.
 #[derive(Debug, Parser)]
-#[command(name = "sessiond", version, max_term_width = 110, verbatim_doc_comment)]
+#[command(name = "sessiond", version, max_term_width = 110, after_help = AFTER_HELP)]
 pub struct Config {
     /// Address to serve gRPC on; port 0 picks a free one, which the first log line tells.
     #[arg(long, env = "SESSIOND_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
@@ -65,6 +63,13 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
+
+const AFTER_HELP: &str = "\
+Times are written as 500ms, 30s, 15m, 24h or 31d. Each flag can be set by its variable instead.
+
+Try it, while it runs:
+  grpcurl -plaintext 127.0.0.1:50051 list
+  grpcurl -plaintext 127.0.0.1:50051 describe sessiond.v1.SaveRequest";
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

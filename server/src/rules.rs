@@ -293,8 +293,9 @@ fn is_newest(record: &Record, mark: &Mark) -> bool {
 
 /// Whether this operation is the newest, and what it changed is exactly the version that its caller had seen.
 fn follows(record: &Record, expected: Expected, mark: &Mark) -> bool {
-    let before = Etag { version: record.version.wrapping_sub(1), mark: record.ring.slots[1].0 };
-    is_newest(record, mark) && expected.is(before)
+    let before =
+        record.ring.slots.get(1).map(|(mark, _)| Etag { version: record.version.wrapping_sub(1), mark: *mark });
+    is_newest(record, mark) && before.is_some_and(|before| expected.is(before))
 }
 
 /// An operation's mark covers all that its repeat sends again; so a request id that is reused for something else is not

@@ -150,29 +150,49 @@ impl fmt::Display for Etag {
 }
 
 /// The marks of a session's last Saves, newest first, by which a repeat is recognised.
+///
+/// The last [`Ring::KEPT`] stay however old they are, and younger ones than [`Ring::SPAN`] besides, up to [`Ring::MAX`]:
+/// a command is refused when it is later than that span, so what a first attempt may have missed is always here, and of
+/// many parallel Saves none is taken for the repeat of another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
-    /// Each mark with the time it was applied; an unused slot has time zero.
-    pub slots: [(ShortMark, Time); Self::SIZE],
+    /// Each mark with the time it was applied.
+    pub slots: Vec<(ShortMark, Time)>,
     /// The time of the newest mark that fell out: before it, the ring cannot tell. Zero if none did.
     pub floor: Time,
 }
 
 impl Ring {
-    /// How many Saves back a repeat is recognised.
-    pub const SIZE: usize = 8;
+    /// How many Saves back a repeat is recognised at any age.
+    pub const KEPT: usize = 8;
+
+    /// How long a repeat is recognised, however many Saves came since. Longer than any command may be late.
+    pub const SPAN: Duration = Duration::from_secs(3);
+
+    /// The most marks: a session saved more often than that within [`Ring::SPAN`] may see first attempts refused.
+    pub const MAX: usize = 64;
 
     /// Where a mark stands: 0 is the newest.
     pub fn position(&self, mark: ShortMark) -> Option<usize> {
-        self.slots.iter().position(|(kept, at)| *kept == mark && *at != Time::default())
+        self.slots.iter().position(|(kept, _)| *kept == mark)
     }
 
-    /// Adds the newest mark.
+    /// The mark of the last Save.
+    pub fn newest(&self) -> ShortMark {
+        self.slots.first().map(|(mark, _)| *mark).unwrap_or_default()
+    }
+
+    /// Adds the newest mark, and drops what need not be kept.
     pub fn push(&mut self, mark: ShortMark, now: Time) {
-        let (_, fallen) = self.slots[Self::SIZE - 1];
-        self.floor = self.floor.max(fallen);
-        self.slots.rotate_right(1);
-        self.slots[0] = (mark, now);
+        self.slots.insert(0, (mark, now));
+        while self.slots.len() > Self::KEPT {
+            let (_, oldest) = self.slots[self.slots.len() - 1];
+            if self.slots.len() <= Self::MAX && now.since(oldest) < Self::SPAN {
+                break;
+            }
+            self.floor = self.floor.max(oldest);
+            self.slots.pop();
+        }
     }
 }
 
@@ -208,7 +228,7 @@ pub struct Record {
 impl Record {
     /// The version as callers see it.
     pub fn etag(&self) -> Etag {
-        Etag { version: self.version, mark: self.ring.slots[0].0 }
+        Etag { version: self.version, mark: self.ring.newest() }
     }
 
     /// When it ends if it is used at `now` and then never again.
@@ -259,16 +279,21 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_remembers_eight_marks_and_when_the_ninth_fell() {
+    fn a_ring_keeps_eight_marks_and_the_young_ones_and_knows_when_others_fell() {
+        let mark = |n: u64| ShortMark(n.to_be_bytes());
         let mut ring = Ring::default();
-        let mark = |n: u8| ShortMark([n; 8]);
-        assert_eq!(ring.position(mark(0)), None, "an unused slot is no mark");
-        for n in 1..=8 {
-            ring.push(mark(n), Time(u64::from(n)));
+        for n in 1..=20 {
+            ring.push(mark(n), Time(n));
         }
-        assert_eq!((ring.position(mark(8)), ring.position(mark(1)), ring.floor), (Some(0), Some(7), Time(0)));
-        ring.push(mark(9), Time(9));
-        assert_eq!((ring.position(mark(1)), ring.floor), (None, Time(1)));
+        assert_eq!((ring.position(mark(20)), ring.position(mark(1)), ring.floor), (Some(0), Some(19), Time(0)));
+        ring.push(mark(21), Time(3_010));
+        assert_eq!((ring.position(mark(11)), ring.position(mark(10)), ring.floor), (Some(10), None, Time(10)));
+        ring.push(mark(22), Time(60_000));
+        assert_eq!((ring.slots.len(), ring.position(mark(15)), ring.floor), (8, Some(7), Time(14)));
+        for n in 23..=100 {
+            ring.push(mark(n), Time(60_000 + n));
+        }
+        assert_eq!((ring.slots.len(), ring.floor), (Ring::MAX, Time(60_036)));
     }
 
     #[test]

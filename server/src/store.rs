@@ -154,7 +154,7 @@ pub enum Saved {
         /// Whether the operation may have been applied before.
         maybe_applied: bool,
     },
-    /// The operation's mark is among the last eight: it was applied before. The session as it stands now, not renewed.
+    /// The operation's mark is in the ring: it was applied before. The session as it stands now, not renewed.
     Repeat(Found),
     /// The operation does not pin a version that the ring still covers, and the ring does not reach back to the
     /// attempt's `since`: it may have been applied before.

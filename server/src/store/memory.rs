@@ -134,13 +134,14 @@ fn found(record: &Record, expire_time: Time, now: Time) -> Found {
     Found { record: record.clone(), expire_time, now }
 }
 
-/// Whether the version expected is one that the ring still covers: then an operation that was applied since left its mark there.
+/// Whether the version expected is one that the ring still reaches back to: then an operation that was applied since left
+/// its mark there.
 fn pins(expected: Expected, record: &Record) -> bool {
     let Expected::Etag(etag) = expected else { return false };
-    match record.version.checked_sub(etag.version) {
-        Some(back) if back < Ring::SIZE as u64 => record.ring.slots[back as usize].0 == etag.mark,
-        Some(back) => back == Ring::SIZE as u64,
-        None => false,
+    let Some(back) = record.version.checked_sub(etag.version) else { return false };
+    match record.ring.slots.get(back as usize) {
+        Some((mark, _)) => *mark == etag.mark,
+        None => back == record.ring.slots.len() as u64,
     }
 }
 

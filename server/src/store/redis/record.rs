@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | 1 | kind: `R` record, `T` tombstone (which has nothing else) |
 //! | 1 | 1 | format: 1 |
-//! | 2 | 2 | length of this header: 266 |
+//! | 2 | 2 | length of this header: 154 and 14 for each mark |
 //! | 4 | 16 | handle |
 //! | 20 | 6 | version |
 //! | 26 | 6 | absolute deadline |
@@ -14,10 +14,10 @@
 //! | 76 | 32 | hash of the current secret |
 //! | 108 | 32 | hash of the previous secret; zeros: none |
 //! | 140 | 6 | time of the last mint |
-//! | 146 | 112 | the last eight Saves, newest first: 8 bytes of mark and 6 of time each; zeros: none |
-//! | 258 | 6 | the floor: time of the newest mark that fell out; zero: none |
-//! | 264 | 2 | length of the subject |
-//! | 266 | | the subject, UTF-8 |
+//! | 146 | 6 | the floor: time of the newest mark that fell out; zero: none |
+//! | 152 | 2 | length of the subject |
+//! | 154 | 14 each | the marks of the last Saves, newest first: 8 bytes of mark and 6 of time |
+//! | | | the subject, UTF-8 |
 //! | | | the data, framed as in [`Data`] |
 //!
 //! Numbers are big-endian; times and spans are milliseconds.
@@ -29,8 +29,9 @@ use bytes::{Buf, Bytes};
 use super::Problem;
 use crate::session::{Data, Handle, Record, Ring, Salt, SecretHash, ShortMark, Time};
 
-const HEADER: usize = 266;
 const FORMAT: u8 = 1;
+const FIXED: usize = 154;
+const SLOT: usize = 14;
 
 /// Reads a record; `None` is a tombstone.
 pub(super) fn decode(mut bytes: Bytes) -> Result<Option<Record>, Problem> {
@@ -38,10 +39,12 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Option<Record>, Problem> {
         return Ok(None);
     }
     let unreadable = Err(Problem::Unreadable("a value under a session's key that is no record of a format known here"));
-    if bytes.len() < HEADER || bytes[..4] != [b'R', FORMAT, (HEADER >> 8) as u8, HEADER as u8] {
+    if bytes.len() < FIXED || bytes[..2] != [b'R', FORMAT] {
         return unreadable;
     }
-    bytes.advance(4);
+    bytes.advance(2);
+    let marks = usize::from(bytes.get_u16()).checked_sub(FIXED).filter(|marks| marks.is_multiple_of(SLOT));
+    let Some(marks) = marks else { return unreadable };
     let handle = Handle(uuid::Uuid::from_bytes(array(&mut bytes)));
     let version = bytes.get_uint(6);
     let deadline = time(&mut bytes);
@@ -51,15 +54,12 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Option<Record>, Problem> {
     let current = SecretHash(array(&mut bytes));
     let previous = Some(array(&mut bytes)).filter(|hash| *hash != [0; 32]).map(SecretHash);
     let mint_time = time(&mut bytes);
-    let mut ring = Ring::default();
-    for slot in &mut ring.slots {
-        *slot = (ShortMark(array(&mut bytes)), time(&mut bytes));
-    }
-    ring.floor = time(&mut bytes);
+    let floor = time(&mut bytes);
     let subject_len = usize::from(bytes.get_u16());
-    if bytes.len() < subject_len {
+    if bytes.len() < marks + subject_len {
         return unreadable;
     }
+    let slots = (0..marks / SLOT).map(|_| (ShortMark(array(&mut bytes)), time(&mut bytes))).collect();
     let Ok(subject) = String::from_utf8(bytes.split_to(subject_len).to_vec()) else { return unreadable };
     Ok(Some(Record {
         handle,
@@ -71,7 +71,7 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Option<Record>, Problem> {
         current,
         previous,
         mint_time,
-        ring,
+        ring: Ring { slots, floor },
         subject: subject.into(),
         data: Data::from_framed(bytes),
     }))

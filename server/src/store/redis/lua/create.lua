@@ -13,7 +13,7 @@ if there then
 end
 local r = {
   handle = ARGV[3], version = 1, deadline = now + tonumber(ARGV[9]), created = now, idle = tonumber(ARGV[8]),
-  salt = ARGV[5], current = ARGV[6], previous = NONE, minted = now, ring = string.rep('\0', SLOT * SLOTS), floor = 0,
+  salt = ARGV[5], current = ARGV[6], previous = NONE, minted = now, ring = '', floor = 0,
   subject = ARGV[7],
 }
 push(r, ARGV[4])

@@ -3,7 +3,9 @@
 -- ARGV[2] since: the earliest moment at which the operation can have come to the server.
 -- Every answer: { status, key, now in ms, expiry in ms or 0, record or '' }; status LATE when it came too late.
 -- Strings are compared for equality only: the order of `<` depends on the server's locale.
-local HEADER, LAYOUT, SLOT, SLOTS = 266, '>BI2c16I6I6I6I6c32c32c32I6c112I6I2', 14, 8
+local FIXED, LAYOUT = 154, '>BI2c16I6I6I6I6c32c32c32I6I6I2'
+-- Of marks: bytes of each, how many stay however old, how many at most, and for how many ms younger ones stay besides.
+local SLOT, KEPT, MAX, SPAN = 14, 8, 64, 3000
 local NONE = string.rep('\0', 32)
 local key, now = KEYS[1], redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -15,34 +17,41 @@ end
 
 -- The record under the key: its fields, without the data. nil if there is none that lives; then whether a tombstone is there.
 local function read()
-  local head = redis.call('GETRANGE', key, 0, HEADER + 255)
+  local head = redis.call('GETRANGE', key, 0, FIXED + SLOT * MAX + 255)
   local kind = string.sub(head, 1, 1)
   if kind ~= 'R' then return nil, kind == 'T' end
   local r = { expiry = redis.call('PEXPIRETIME', key) }
   if r.expiry < 0 then return nil end
   local length
   r.format, length, r.handle, r.version, r.deadline, r.created, r.idle, r.salt, r.current, r.previous, r.minted,
-    r.ring, r.floor, r.subject_length = struct.unpack(LAYOUT, head, 2)
-  if r.format ~= 1 or length ~= HEADER then error({ err = 'FORMAT of the record is unknown' }) end
-  r.subject = string.sub(head, HEADER + 1, HEADER + r.subject_length)
+    r.floor, r.subject_length = struct.unpack(LAYOUT, head, 2)
+  if r.format ~= 1 then error({ err = 'FORMAT of the record is unknown' }) end
+  r.ring = string.sub(head, FIXED + 1, length)
+  r.subject = string.sub(head, length + 1, length + r.subject_length)
+  r.data_at = length + r.subject_length
   return r
 end
 
 local function data_of(r)
-  return redis.call('GETRANGE', key, HEADER + #r.subject, -1)
+  return redis.call('GETRANGE', key, r.data_at, -1)
 end
 
 -- Header and subject as they are stored.
 local function head_of(r)
-  return 'R' .. struct.pack(LAYOUT, 1, HEADER, r.handle, r.version, r.deadline, r.created, r.idle, r.salt, r.current,
-    r.previous, r.minted, r.ring, r.floor, #r.subject) .. r.subject
+  return 'R' .. struct.pack(LAYOUT, 1, FIXED + #r.ring, r.handle, r.version, r.deadline, r.created, r.idle, r.salt, r.current,
+    r.previous, r.minted, r.floor, #r.subject) .. r.ring .. r.subject
 end
 
--- Adds the newest mark; the one that falls out raises the floor.
+-- Adds the newest mark, and drops what need not be kept; that raises the floor.
 local function push(r, mark)
-  local fallen = struct.unpack('>I6', r.ring, SLOT * (SLOTS - 1) + 9)
-  if fallen > r.floor then r.floor = fallen end
-  r.ring = mark .. struct.pack('>I6', now) .. string.sub(r.ring, 1, SLOT * (SLOTS - 1))
+  local ring, count = mark .. struct.pack('>I6', now) .. r.ring, #r.ring / SLOT + 1
+  while count > KEPT do
+    local oldest = struct.unpack('>I6', ring, SLOT * (count - 1) + 9)
+    if count <= MAX and now - oldest < SPAN then break end
+    if oldest > r.floor then r.floor = oldest end
+    count = count - 1
+  end
+  r.ring = string.sub(ring, 1, SLOT * count)
 end
 
 -- Stores a string for a span of ms.

@@ -19,18 +19,17 @@ local function full()
   return head_of(r) .. (want and data_of(r) or '')
 end
 
-local marked, match = false, false
-for at = 0, SLOTS - 1 do
-  local slot = string.sub(r.ring, SLOT * at + 1, SLOT * at + SLOT)
-  if string.sub(slot, 1, 8) == mark and string.sub(slot, 9) ~= '\0\0\0\0\0\0' then marked = true end
+local marked, match, count = false, false, #r.ring / SLOT
+for at = 0, count - 1 do
+  if string.sub(r.ring, SLOT * at + 1, SLOT * at + 8) == mark then marked = true end
 end
--- An operation pins a version that the ring still covers: had it been applied since, its mark would be there.
+-- An operation pins a version that the ring still reaches back to: had it been applied since, its mark would be there.
 local pinned = false
 if expected == '=' then
   local back = r.version - tonumber(ARGV[6])
-  if back == SLOTS then
+  if back == count then
     pinned = true
-  elseif back >= 0 and back < SLOTS then
+  elseif back >= 0 and back < count then
     pinned = string.sub(r.ring, SLOT * back + 1, SLOT * back + 8) == ARGV[7]
     match = pinned and back == 0
   end
