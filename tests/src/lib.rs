@@ -1,12 +1,17 @@
 //! The harness: real Redis servers and real `sessiond` processes on free ports, stopped when they go out of scope, and
 //! the few words in which the tests in `it/` speak of sessions. Nothing here touches a server that it did not start.
 
+pub mod store_suite;
+
 use std::{
     env, fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,8 +25,8 @@ use sessiond_proto::{
     },
 };
 use tempfile::TempDir;
-use tonic::{Status, transport::Channel};
-use tonic_types::StatusExt;
+use tonic::{IntoRequest, Request, Status, transport::Channel};
+use tonic_types::{ErrorDetail, StatusExt};
 
 /// The longest that anything is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,6 +55,16 @@ fn free_port() -> u16 {
     probe.local_addr().expect("it has an address").port()
 }
 
+/// A port that stays free until this test takes it: from below the range that systems give to whoever asks for any.
+pub fn reserved_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16 % 10_000;
+    (0..10_000)
+        .map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000)
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .expect("a free port below 30000")
+}
+
 /// A Redis of this test's own, without persistence unless told otherwise.
 pub struct TestRedis {
     process: Child,
@@ -65,26 +80,35 @@ impl TestRedis {
 
     /// Starts it with these arguments besides port and folder.
     pub async fn start_with(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let binary = env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
         // Another process may take the port in between: then Redis ends, and the next port is tried.
         for _ in 0..5 {
-            let port = free_port();
-            let mut process = Command::new(&binary)
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--loglevel", "warning"])
-                .arg("--dir")
-                .arg(folder.path())
-                .args(arguments)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap_or_else(|error| panic!("cannot start {binary}: {error}; `scripts/test` says what to install"));
-            if answers(port, &mut process).await {
-                return Self { process, port, folder };
+            if let Some(redis) = Self::try_start(free_port(), arguments).await {
+                return redis;
             }
-            let _ = process.kill();
-            let _ = process.wait();
         }
-        panic!("{binary} does not start with {arguments:?}");
+        panic!("Redis does not start with {arguments:?}");
+    }
+
+    /// Starts it on this port, which is to be a [`reserved_port`]: so a Redis can come late, or come back.
+    pub async fn start_on(port: u16) -> Self {
+        let started = Self::try_start(port, &["--save", "", "--appendonly", "no"]).await;
+        started.unwrap_or_else(|| panic!("Redis does not start on port {port}"))
+    }
+
+    async fn try_start(port: u16, arguments: &[&str]) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let binary = env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let mut process = Command::new(&binary)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--loglevel", "warning"])
+            .arg("--dir")
+            .arg(folder.path())
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {binary}: {error}; `scripts/test` says what to install"));
+        let up = answers(port, &mut process).await;
+        let redis = Self { process, port, folder };
+        up.then_some(redis)
     }
 
     /// Its URL.
@@ -106,6 +130,13 @@ impl TestRedis {
         command.query_async(&mut self.connection().await).await.expect("the command succeeds")
     }
 
+    /// How often this command was run since the start, from scripts too (`INFO commandstats`).
+    pub async fn calls(&self, command: &str) -> u64 {
+        let stats: String = self.command(&["INFO", "commandstats"]).await;
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |rest| rest.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number of calls"))
+    }
+
     /// The folder that it writes to.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -121,12 +152,16 @@ async fn connect(port: u16) -> redis::RedisResult<redis::aio::MultiplexedConnect
     redis::Client::open(format!("redis://127.0.0.1:{port}"))?.get_multiplexed_async_connection().await
 }
 
-/// Whether a Redis that was just started answers; false if it ended instead.
+/// Whether a Redis that was just started answers; false if it ended instead, or if another one has its port.
 async fn answers(port: u16, process: &mut Child) -> bool {
+    let ours = format!("process_id:{}\r", process.id());
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until && matches!(process.try_wait(), Ok(None)) {
-        if let Ok(mut connection) = connect(port).await {
-            return redis::cmd("PING").exec_async(&mut connection).await.is_ok();
+        if let Ok(mut connection) = connect(port).await
+            && redis::cmd("PING").exec_async(&mut connection).await.is_ok()
+        {
+            let info = redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await;
+            return info.is_ok_and(|info| info.contains(&ours));
         }
         poll_pause().await;
     }
@@ -186,13 +221,19 @@ impl Server {
 
     fn told_address(&self) -> Option<SocketAddr> {
         let log = self.log();
-        let (_, rest) = log.split_once("address=")?;
-        rest.split_once(' ')?.0.parse().ok()
+        // As text, or as JSON.
+        let (_, rest) = log.split_once("address=").or_else(|| log.split_once("\"address\":\""))?;
+        rest.split_once([' ', '"'])?.0.parse().ok()
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// All that it has logged so far.
@@ -400,13 +441,59 @@ pub fn change(session: &Session, keys: &[&str], json: Value) -> SaveRequest {
     SaveRequest { changed_keys, ..replace(session, json) }
 }
 
+/// The same request again, as whoever repeats by hand sends it: it says that it is not the first attempt (gRFC A6).
+pub fn again<T: Clone>(request: &T) -> Request<T> {
+    let mut repeat = Request::new(request.clone());
+    repeat.metadata_mut().insert("grpc-previous-rpc-attempts", tonic::metadata::MetadataValue::from_static("1"));
+    repeat
+}
+
+/// Chance that can be repeated: a test prints the seed, and `SESSIOND_TESTS_SEED` sets it.
+#[derive(Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice with the seed from the environment, or else a new one.
+    pub fn new(what: &str) -> Self {
+        let given = env::var("SESSIOND_TESTS_SEED").ok();
+        let seed = given.map_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0, |seed| seed.parse().expect("a number"));
+        println!("{what}: SESSIOND_TESTS_SEED={seed}");
+        Self(seed)
+    }
+
+    /// Dice of their own for one of many tasks, that throw the same whatever the others do.
+    pub fn split(&self, task: usize) -> Self {
+        let mut dice = Self(self.0 ^ (task as u64 + 1).wrapping_mul(0xd134_2543_de82_ef95));
+        dice.throw();
+        dice
+    }
+
+    /// 64 random bits (SplitMix64).
+    pub fn throw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.throw() % limit as u64) as usize
+    }
+
+    /// True once in so many times.
+    pub fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
+
 /// The three calls in the words of the tests.
 #[expect(async_fn_in_trait, reason = "for the tests of this workspace alone")]
 pub trait Calls {
     /// Opens a session; `None` if there is none.
     async fn look(&mut self, id: &str) -> Option<Session>;
     /// Saves.
-    async fn store(&mut self, request: SaveRequest) -> Result<Session, Status>;
+    async fn store(&mut self, request: impl IntoRequest<SaveRequest>) -> Result<Session, Status>;
     /// Destroys, whatever the version.
     async fn end(&mut self, id: &str) -> Result<(), Status>;
 }
@@ -418,7 +505,7 @@ impl Calls for Stub {
         (!session.id.is_empty()).then_some(session)
     }
 
-    async fn store(&mut self, request: SaveRequest) -> Result<Session, Status> {
+    async fn store(&mut self, request: impl IntoRequest<SaveRequest>) -> Result<Session, Status> {
         let SaveResponse { session } = self.save(request).await?.into_inner();
         Ok(session.expect("Save always sets the session"))
     }
@@ -430,7 +517,14 @@ impl Calls for Stub {
 
 /// The reason that an error gives, as in `error_reason.proto`. Every error of the service has one, with its domain.
 pub fn reason(status: &Status) -> String {
-    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    let details = status.get_error_details_vec();
+    let infos = details.into_iter().filter_map(|detail| match detail {
+        ErrorDetail::ErrorInfo(info) => Some(info),
+        _ => None,
+    });
+    let Ok([info]) = <[_; 1]>::try_from(infos.collect::<Vec<_>>()) else {
+        panic!("not exactly one ErrorInfo in {status:?}")
+    };
     assert_eq!(info.domain, "sessiond");
     info.reason
 }

@@ -19,10 +19,10 @@ local function full()
   return head_of(r) .. (want and data_of(r) or '')
 end
 
-local marked, match, count = false, false, #r.ring / SLOT
-for at = 0, count - 1 do
-  if string.sub(r.ring, SLOT * at + 1, SLOT * at + 8) == mark then marked = true end
-end
+-- A find that does not begin at a slot is a coincidence across two of them.
+local at = string.find(r.ring, mark, 1, true)
+while at and at % SLOT ~= 1 do at = string.find(r.ring, mark, at + 1, true) end
+local marked, match, count = at ~= nil, false, #r.ring / SLOT
 -- An operation pins a version that the ring still reaches back to: had it been applied since, its mark would be there.
 local pinned = false
 if expected == '=' then
