@@ -4,7 +4,11 @@
 use std::{ffi::OsStr, num::NonZero, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
-use clap::{Arg, Command, Parser, ValueEnum, builder::TypedValueParser, error::ErrorKind};
+use clap::{
+    Arg, Command, Parser, ValueEnum,
+    builder::{FalseyValueParser, TypedValueParser},
+    error::ErrorKind,
+};
 
 use crate::{Settings, grpc::EdgeLimits, rules::Limits, store::redis::RedisUrl};
 
@@ -55,8 +59,12 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_SHARDS", value_name = "NUMBER")]
     pub shards: Option<NonZero<u16>>,
 
+    /// Address to answer Prometheus on, at /metrics [default: off].
+    #[arg(long, env = "SESSIOND_METRICS_LISTEN", value_name = "HOST:PORT")]
+    pub metrics_listen: Option<String>,
+
     /// Do not tell the schema to grpcurl and its like (gRPC server reflection).
-    #[arg(long, env = "SESSIOND_NO_REFLECTION")]
+    #[arg(long, env = "SESSIOND_NO_REFLECTION", value_parser = FalseyValueParser::new())]
     pub no_reflection: bool,
 
     /// How to log. What to log is up to RUST_LOG (default: info; sessiond=debug shows each call).

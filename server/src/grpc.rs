@@ -14,14 +14,19 @@ use tonic::{Request, Response, Status};
 
 pub use edge::{Edge, EdgeLimits};
 
-use crate::{rules::Sessions, store::Store};
+use crate::{metrics::Metrics, rules::Sessions, store::Store};
 
 /// The most bytes of one message on the wire, either way.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// `sessiond.v1.SessionService` over these sessions, with all that every call passes.
-pub fn service<S: Store>(sessions: Sessions<S>, limits: EdgeLimits) -> Edge<SessionServiceServer<impl SessionService>> {
-    Edge::new(SessionServiceServer::new(Handlers { sessions }).max_decoding_message_size(MAX_MESSAGE_BYTES), limits)
+pub fn service<S: Store>(
+    sessions: Sessions<S>,
+    limits: EdgeLimits,
+    metrics: Option<Metrics>,
+) -> Edge<SessionServiceServer<impl SessionService>> {
+    let service = SessionServiceServer::new(Handlers { sessions }).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    Edge::new(service, limits, metrics)
 }
 
 struct Handlers<S> {

@@ -9,7 +9,10 @@ use std::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
-use crate::store::{Attempt, Store};
+use crate::{
+    metrics::Metrics,
+    store::{Attempt, Store},
+};
 
 const READINESS: [&str; 2] = ["", "sessiond.v1.SessionService"];
 const LIVENESS: &str = "liveness";
@@ -39,7 +42,7 @@ pub(crate) async fn stopping(reporter: &HealthReporter) {
 }
 
 /// Asks the store again and again, and reports.
-pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter) -> Infallible {
+pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metrics: Option<&Metrics>) -> Infallible {
     let (mut ready, mut told, mut misses) = (false, false, 0);
     loop {
         let now = Instant::now();
@@ -63,6 +66,9 @@ pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter) -> Inf
                     warn!(%error, "not ready: the store cannot be asked; trying on");
                 }
             }
+        }
+        if let Some(metrics) = metrics {
+            metrics.set_ready(ready);
         }
         tokio::time::sleep(if misses == 0 { INTERVAL } else { IMPATIENCE }).await;
     }

@@ -16,7 +16,8 @@
 //! - [`rules`]: what Open, Save and Destroy mean.
 //! - [`grpc`]: protobuf in, protobuf out, and the one table of status codes.
 //! - [`serve`]: the service as a function of its edges.
-//! - [`config`]: the command line. [`clock`] and [`random`]: the doors that time and chance come in by.
+//! - [`config`]: the command line. [`clock`] and [`random`]: the doors that time and chance come in by. [`metrics`]: what is
+//!   counted on the way.
 //!
 //! The crate exists for its binary; what is public here is for the tests, and may change in any version.
 
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod grpc;
 mod health;
+pub mod metrics;
 pub mod random;
 pub mod rules;
 pub mod session;
@@ -40,6 +42,7 @@ use tracing::{info, warn};
 
 use crate::{
     grpc::EdgeLimits,
+    metrics::Metrics,
     random::Random,
     rules::{Limits, Sessions},
     shard::Shard,
@@ -61,7 +64,16 @@ pub struct Settings {
     pub edge: EdgeLimits,
 }
 
-/// Serves sessions on the listener until `shutdown` ends; then turns not ready, says GOAWAY, lets the calls under way
+/// Where the service can be reached.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: net::TcpListener,
+    /// For Prometheus, if anyone shall count.
+    pub metrics: Option<net::TcpListener>,
+}
+
+/// Serves sessions on the listeners until `shutdown` ends; then turns not ready, says GOAWAY, lets the calls under way
 /// end within [`Settings::drain`], and returns.
 ///
 /// `open_store` is called once per shard and once for the readiness probe, each time inside the runtime that will use it.
@@ -69,7 +81,7 @@ pub struct Settings {
 /// # Errors
 /// When a thread or its runtime cannot be made, or a shard ended by itself.
 pub async fn serve<S: Store>(
-    listener: net::TcpListener,
+    listeners: Listeners,
     open_store: impl Fn() -> S + Clone + Send + 'static,
     random: Arc<dyn Random>,
     settings: Settings,
@@ -77,7 +89,9 @@ pub async fn serve<S: Store>(
 ) -> io::Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
     health::starting(&reporter).await;
+    let metrics = listeners.metrics.is_some().then(Metrics::default);
     let (stop, stopped) = watch::channel(false);
+    let drain = settings.drain;
     let (alive, mut ended) = mpsc::channel::<()>(1);
     let shards: Vec<Shard> = (0..settings.shards)
         .map(|number| {
@@ -85,16 +99,25 @@ pub async fn serve<S: Store>(
                 let (open_store, limits, random) = (open_store.clone(), settings.limits.clone(), Arc::clone(&random));
                 move || Sessions::new(open_store(), limits, random)
             };
-            Shard::start(number, sessions, health.clone(), settings.clone(), stopped.clone(), alive.clone())
+            let (health, metrics, settings) = (health.clone(), metrics.clone(), settings.clone());
+            let routes = move || shard::routes(sessions(), health, metrics, &settings);
+            Shard::start(number, routes, drain, stopped.clone(), alive.clone())
         })
         .collect::<io::Result<_>>()?;
     drop(alive);
 
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    listeners.grpc.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listeners.grpc)?;
+    let count = async {
+        match (&metrics, listeners.metrics) {
+            (Some(metrics), Some(listener)) => metrics.serve(listener).await,
+            _ => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = shutdown => {}
-        never = health::follow(open_store(), &reporter) => match never {},
+        never = health::follow(open_store(), &reporter, metrics.as_ref()) => match never {},
+        failed = count => return failed.map(|never| match never {}),
         error = accept(&listener, &shards) => return Err(error),
     }
     info!("stopping: not ready any more, no new connections, waiting for the calls under way");

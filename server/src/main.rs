@@ -4,6 +4,7 @@ use std::{io, net::TcpListener, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use sessiond::{
+    Listeners,
     clock::SystemClock,
     config::{Config, LogFormat, StoreUrl},
     random::OsRandom,
@@ -38,9 +39,14 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config) -> Result<(), String> {
-    let listener = TcpListener::bind(&config.listen).map_err(|error| refused(&config.listen, &error))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let grpc = bind("--listen", &config.listen)?;
+    let metrics = config.metrics_listen.as_deref().map(|address| bind("--metrics-listen", address)).transpose()?;
+    let address = grpc.local_addr().map_err(|error| error.to_string())?;
     info!(%address, store = %config.store, version = env!("CARGO_PKG_VERSION"), "sessiond listens");
+    if let Some(address) = metrics.as_ref().and_then(|listener| listener.local_addr().ok()) {
+        info!(metrics_address = %address, "metrics are at /metrics");
+    }
+    let listeners = Listeners { grpc, metrics };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let (random, settings) = (Arc::new(OsRandom), config.settings());
@@ -48,25 +54,29 @@ fn run(config: &Config) -> Result<(), String> {
         StoreUrl::Memory => {
             warn!("sessions are kept in memory and die with this process: for more than trying it out, give --store");
             let store = MemoryStore::new(Arc::new(SystemClock), MEMORY_CAPACITY);
-            runtime.block_on(serve(listener, move || store.clone(), random, settings, told_to_stop()))
+            runtime.block_on(serve(listeners, move || store.clone(), random, settings, told_to_stop()))
         }
         StoreUrl::Redis(url) => {
             let (url, prefix) = (url.clone(), config.key_prefix.clone());
             let open = move || RedisStore::open(&url, &prefix);
-            runtime.block_on(serve(listener, open, random, settings, told_to_stop()))
+            runtime.block_on(serve(listeners, open, random, settings, told_to_stop()))
         }
     };
     served.map_err(|error| error.to_string())
 }
 
-fn refused(listen: &str, error: &io::Error) -> String {
+fn bind(flag: &str, address: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| refused(flag, address, &error))
+}
+
+fn refused(flag: &str, address: &str, error: &io::Error) -> String {
     let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => "something listens there already: stop it, or choose another --listen",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one with --listen",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address: see --listen",
-        _ => "--listen takes HOST:PORT, for example 127.0.0.1:50051",
+        io::ErrorKind::AddrInUse => "something listens there already: stop it, or choose another address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        _ => "an address is HOST:PORT, for example 127.0.0.1:50051",
     };
-    format!("cannot listen on {listen}: {error}; {advice}")
+    format!("cannot listen on {address} ({flag}): {error}; {advice}")
 }
 
 /// Ends with SIGTERM or Ctrl-C.

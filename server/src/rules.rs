@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     random::Random,
@@ -249,8 +249,12 @@ impl<S: Store> Sessions<S> {
         let Ok(permit) = Arc::clone(&self.renewals).try_acquire_owned() else { return };
         let store = self.store.clone();
         tokio::spawn(async move {
-            if let Err(error) = store.renew(&claim, attempt).await {
-                debug!(handle = %claim.handle, %error, "a renewal was left to a later Open");
+            match store.renew(&claim, attempt).await {
+                Ok(()) => {}
+                Err(StoreError::Unavailable(cause)) => {
+                    debug!(handle = %claim.handle, %cause, "a renewal was left to a later Open");
+                }
+                Err(error) => warn!(handle = %claim.handle, %error, "a session could not be renewed"),
             }
             drop(permit);
         });

@@ -31,7 +31,7 @@ use tonic::{
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tracing::{error, warn};
 
-use crate::{Settings, grpc, rules::Sessions, store::Store};
+use crate::{Settings, grpc, metrics::Metrics, rules::Sessions, store::Store};
 
 /// Connections waiting to be taken over; more wait in the listener's backlog.
 const HANDOVERS: usize = 256;
@@ -52,12 +52,11 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Starts the thread. It drops `alive` when it has ended.
-    pub(crate) fn start<S: Store>(
+    /// Starts the thread, which makes its routes itself. It drops `alive` when it has ended.
+    pub(crate) fn start(
         number: usize,
-        sessions: impl FnOnce() -> Sessions<S> + Send + 'static,
-        health: HealthServer<impl Health>,
-        settings: Settings,
+        routes: impl FnOnce() -> Routes + Send + 'static,
+        drain: Duration,
         stopped: watch::Receiver<bool>,
         alive: mpsc::Sender<()>,
     ) -> io::Result<Self> {
@@ -66,8 +65,7 @@ impl Shard {
         let connections = Arc::new(AtomicUsize::new(0));
         thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
             runtime.block_on(async move {
-                let routes = routes(sessions(), health, &settings);
-                if let Err(error) = run(routes, handed, settings.drain, stopped).await {
+                if let Err(error) = run(routes(), handed, drain, stopped).await {
                     error!(number, %error, "a shard failed");
                 }
             });
@@ -89,8 +87,14 @@ impl Shard {
     }
 }
 
-fn routes<S: Store>(sessions: Sessions<S>, health: HealthServer<impl Health>, settings: &Settings) -> Routes {
-    let routes = Routes::new(health).add_service(grpc::service(sessions, settings.edge));
+/// All that a shard answers.
+pub(crate) fn routes<S: Store>(
+    sessions: Sessions<S>,
+    health: HealthServer<impl Health>,
+    metrics: Option<Metrics>,
+    settings: &Settings,
+) -> Routes {
+    let routes = Routes::new(health).add_service(grpc::service(sessions, settings.edge, metrics));
     if !settings.reflection {
         return routes;
     }

@@ -95,8 +95,10 @@ pub struct SaveRequest {
     pub idle_timeout: ::core::option::Option<::prost_types::Duration>,
     /// request_id makes a repeat of this request safe (AIP-155): a random (v4) UUID, fresh for each operation and the same
     /// for its repeats. As secret as an id: never log it, and do not use a trace id. A repeat is answered as the first
-    /// attempt would have been, or refused with OUTCOME_UNKNOWN; it is never applied twice. Who repeats by hand sets the
-    /// header `grpc-previous-rpc-attempts`. Empty means that a repeat is a new operation.
+    /// attempt would have been, or refused with OUTCOME_UNKNOWN. It is not applied twice: at any time while it names one of
+    /// the session's last eight versions by its etag, else within 60 s of the first attempt, if it sets the header
+    /// `grpc-previous-rpc-attempts` (gRPC libraries do so when they retry).
+    /// Empty means that a repeat is a new operation.
     #[prost(string, tag = "6")]
     pub request_id: ::prost::alloc::string::String,
     /// omit_data leaves `data` out of the answer. The answer then has an etag only if the caller can know what is stored.
@@ -623,11 +625,12 @@ pub enum ErrorReason {
     ///
     ///      { "reason": "DEADLINE", "domain": "sessiond", "metadata": {} }
     Deadline = 9,
-    /// UNAUTHENTICATED: the caller showed no credential, or one that the server does not know.
+    /// UNAUTHENTICATED: the caller showed no credential, or one that the server does not know. Not given yet: there are no
+    /// callers' credentials so far.
     ///
     ///      { "reason": "CALLER_UNKNOWN", "domain": "sessiond", "metadata": {} }
     CallerUnknown = 10,
-    /// PERMISSION_DENIED: the caller is known, and may not do this.
+    /// PERMISSION_DENIED: the caller is known, and may not do this. Not given yet, as above.
     ///
     ///      { "reason": "CALLER_NOT_ALLOWED", "domain": "sessiond", "metadata": {} }
     CallerNotAllowed = 11,

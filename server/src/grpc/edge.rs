@@ -23,6 +23,7 @@ use tracing::{Instrument, Span, debug, error, field};
 
 use super::status;
 use crate::{
+    metrics::Metrics,
     session::{App, Handle},
     store::{Attempt, REPEAT_WINDOW},
 };
@@ -41,6 +42,7 @@ pub struct EdgeLimits {
 pub struct Edge<S> {
     inner: S,
     limits: EdgeLimits,
+    metrics: Option<Metrics>,
     calls: Arc<AtomicUsize>,
 }
 
@@ -76,8 +78,8 @@ pub(super) fn call<T>(mut request: tonic::Request<T>) -> Result<(Call, T), Statu
 
 impl<S> Edge<S> {
     /// Puts the edge around a service.
-    pub fn new(inner: S, limits: EdgeLimits) -> Self {
-        Self { inner, limits, calls: Arc::default() }
+    pub fn new(inner: S, limits: EdgeLimits, metrics: Option<Metrics>) -> Self {
+        Self { inner, limits, metrics, calls: Arc::default() }
     }
 }
 
@@ -117,6 +119,7 @@ where
             },
             span: span.clone(),
         });
+        let counted = self.metrics.clone().map(|metrics| (metrics, request.uri().path().to_owned()));
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let answer = async move {
             // Before the caller stops listening, and before tonic's own timer, which answers CANCELLED.
@@ -130,6 +133,9 @@ where
             };
             let ms = received.elapsed().as_micros() as f64 / 1e3;
             debug!(code = ?code(&answer), ms, "answered");
+            if let Some((metrics, path)) = counted {
+                metrics.answered(&path, format!("{:?}", code(&answer)), received.elapsed());
+            }
             drop(place);
             Ok(answer)
         };
@@ -241,7 +247,7 @@ mod tests {
     }
 
     fn edge<F>(act: F) -> Edge<Act<F>> {
-        Edge::new(Act(act), EdgeLimits { deadline: Duration::from_secs(2), max_calls: 1 })
+        Edge::new(Act(act), EdgeLimits { deadline: Duration::from_secs(2), max_calls: 1 }, None)
     }
 
     /// The code and the reason of an answer.

@@ -173,7 +173,11 @@ impl RedisStore {
         match code.as_str() {
             "OOM" => StoreError::Full("Redis is out of memory".to_owned()),
             "LOADING" | "MASTERDOWN" | "READONLY" | "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF"
-            | "NOAUTH" | "NOPERM" | "WRONGPASS" => StoreError::Unavailable(code),
+            | "NOAUTH" | "WRONGPASS" => StoreError::Unavailable(code),
+            // A command that the user may not run is the operator's to mend: it must be seen in the log.
+            "NOPERM" => {
+                StoreError::Broken("NOPERM: this Redis user may not run all that is needed (SECURITY.md)".to_owned())
+            }
             _ => StoreError::Broken(code),
         }
     }

@@ -20,10 +20,10 @@ impl FromStr for RedisUrl {
     /// # Errors
     /// A sentence that says what was expected. It never quotes the URL, which may hold a password.
     fn from_str(url: &str) -> Result<Self, String> {
-        if url.starts_with("rediss://") || url.starts_with("valkeys://") {
+        if url.starts_with("rediss://") {
             return Err("TLS to Redis is not there yet: use redis:// on a network that you trust".to_owned());
         }
-        if !url.starts_with("redis://") && !url.starts_with("valkey://") {
+        if !url.starts_with("redis://") {
             return Err("expected `memory`, or redis://[[user]:password@]host[:port][/database]".to_owned());
         }
         url.into_connection_info()
