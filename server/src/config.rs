@@ -1,7 +1,12 @@
 //! The command line and the environment, said once: the comment of a field is its help, and a test holds the README's
 //! table to it.
 
-use std::{ffi::OsStr, num::NonZero, str::FromStr, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    num::NonZero,
+    str::FromStr,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use clap::{
@@ -131,6 +136,25 @@ impl std::fmt::Display for StoreUrl {
 }
 
 impl Config {
+    /// Reads the command line and the environment; ends the process with advice where they cannot be read.
+    pub fn read() -> Self {
+        Self::try_read(std::env::args_os()).unwrap_or_else(|refusal| refusal.exit())
+    }
+
+    /// As [`Config::read`], of these arguments, the program's name in front.
+    ///
+    /// # Errors
+    /// What clap says, but never with a value that may hold a password.
+    pub fn try_read<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments).map_err(|refusal| match refusal.kind() {
+            ErrorKind::UnknownArgument if refusal.to_string().contains("://") => clap::Error::raw(
+                ErrorKind::UnknownArgument,
+                "there is a URL where none is expected (not shown, as it may hold a password): give it with --store\n",
+            ),
+            _ => refusal,
+        })
+    }
+
     /// Checks what no single flag can tell.
     ///
     /// # Errors
@@ -219,7 +243,7 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Config, String> {
-        let config = Config::try_parse_from(["sessiond"].iter().chain(arguments)).map_err(|error| error.to_string())?;
+        let config = Config::try_read(["sessiond"].iter().chain(arguments)).map_err(|error| error.to_string())?;
         config.check().map(|()| config)
     }
 
@@ -241,6 +265,7 @@ mod tests {
             (["--key-prefix", "{s}"], "must have no braces"),
             (["--shards", "0"], "--shards"),
             (["--store", "memcached://:hunter2@h"], "redis://"),
+            (["redis://:hunter2@h", "--no-reflection"], "give it with --store"),
             (["--store", "rediss://:hunter2@h"], "TLS to Redis is not there yet"),
         ] {
             let refusal = parse(&arguments).err().unwrap_or_default();

@@ -14,7 +14,11 @@ use tonic::{Request, Response, Status};
 
 pub use edge::{Edge, EdgeLimits};
 
-use crate::{metrics::Metrics, rules::Sessions, store::Store};
+use crate::{
+    metrics::Metrics,
+    rules::{Error, Sessions},
+    store::Store,
+};
 
 /// The most bytes of one message on the wire, either way.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -33,6 +37,12 @@ struct Handlers<S> {
     sessions: Sessions<S>,
 }
 
+impl<S: Store> Handlers<S> {
+    fn refusal(&self, error: Error) -> Status {
+        status::of(error, self.sessions.limits())
+    }
+}
+
 #[tonic::async_trait]
 impl<S: Store> SessionService for Handlers<S> {
     async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
@@ -40,7 +50,7 @@ impl<S: Store> SessionService for Handlers<S> {
         let Some(id) = wire::id(&request.id) else { return Ok(wire::opened(None)) };
         call.names(id.handle);
         let session = self.sessions.open(&call.app, id, !request.no_renew, call.attempt).await;
-        session.map(wire::opened).map_err(|error| status::of(error, self.sessions.limits()))
+        session.map(wire::opened).map_err(|error| self.refusal(error))
     }
 
     async fn save(&self, request: Request<SaveRequest>) -> Result<Response<SaveResponse>, Status> {
@@ -49,7 +59,7 @@ impl<S: Store> SessionService for Handlers<S> {
         command.handle().into_iter().for_each(|handle| call.names(handle));
         let session = self.sessions.save(&call.app, command, call.attempt).await;
         let session = session.inspect(|session| call.names(session.id.handle));
-        session.map(wire::saved).map_err(|error| status::of(error, self.sessions.limits()))
+        session.map(wire::saved).map_err(|error| self.refusal(error))
     }
 
     async fn destroy(&self, request: Request<DestroyRequest>) -> Result<Response<DestroyResponse>, Status> {
@@ -57,6 +67,6 @@ impl<S: Store> SessionService for Handlers<S> {
         let (id, expected) = (wire::id(&request.id), wire::expected(&request.etag));
         id.iter().for_each(|id| call.names(id.handle));
         let gone = self.sessions.destroy(&call.app, id, expected, call.attempt).await;
-        gone.map(|()| Response::new(DestroyResponse {})).map_err(|error| status::of(error, self.sessions.limits()))
+        gone.map(|()| Response::new(DestroyResponse {})).map_err(|error| self.refusal(error))
     }
 }

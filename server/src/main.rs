@@ -2,7 +2,6 @@
 
 use std::{io, net::TcpListener, process::ExitCode, sync::Arc};
 
-use clap::Parser;
 use sessiond::{
     Listeners,
     clock::SystemClock,
@@ -23,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MEMORY_CAPACITY: usize = 256 << 20;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config = Config::read();
     if let Err(refusal) = config.check() {
         eprintln!("error: {refusal}\n\nFor more information, try '--help'.");
         return ExitCode::from(2);

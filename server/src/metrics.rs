@@ -33,12 +33,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a call of the service that was answered so after this time.
-    pub(crate) fn answered(&self, path: &str, code: String, after: Duration) {
-        // Only names that the contract knows: a label must not grow with what callers make up.
+    /// The label for a call of this path: only names that the contract knows, as a label must not grow with what callers
+    /// make up.
+    pub(crate) fn method(path: &str) -> &'static str {
         let known = ["Open", "Save", "Destroy"].into_iter().find(|method| path.rsplit('/').next() == Some(method));
-        let call = Call { method: known.unwrap_or("other"), code };
-        self.calls.get_or_create(&call).observe(after.as_secs_f64());
+        known.unwrap_or("other")
+    }
+
+    /// Counts a call that was answered so after this time.
+    pub(crate) fn answered(&self, method: &'static str, code: String, after: Duration) {
+        self.calls.get_or_create(&Call { method, code }).observe(after.as_secs_f64());
     }
 
     /// Takes note of whether the store answers.
@@ -79,8 +83,16 @@ mod tests {
     #[test]
     fn a_call_is_counted_by_method_and_code_and_by_nothing_a_caller_chose() {
         let metrics = Metrics::default();
-        metrics.answered("/sessiond.v1.SessionService/Open", "Ok".to_owned(), Duration::from_millis(2));
-        metrics.answered("/sessiond.v1.SessionService/Made-Up", "Unimplemented".to_owned(), Duration::ZERO);
+        metrics.answered(
+            Metrics::method("/sessiond.v1.SessionService/Open"),
+            "Ok".to_owned(),
+            Duration::from_millis(2),
+        );
+        metrics.answered(
+            Metrics::method("/sessiond.v1.SessionService/Made-Up"),
+            "Unimplemented".to_owned(),
+            Duration::ZERO,
+        );
         let mut told = String::new();
         text::encode(&mut told, &metrics.registry()).unwrap();
         assert!(told.contains(r#"sessiond_call_duration_seconds_count{method="Open",code="Ok"} 1"#), "{told}");

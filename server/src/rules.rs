@@ -142,7 +142,7 @@ impl<S: Store> Sessions<S> {
         let claim = claim(app, &id);
         let Some(found) = self.store.open(&claim, attempt).await? else { return Ok(None) };
         if renew && is_renewal_due(&found) {
-            self.renew(claim, attempt);
+            self.renew(claim);
         }
         Ok(Some(session(id, found, true)))
     }
@@ -245,11 +245,12 @@ impl<S: Store> Sessions<S> {
         }
     }
 
-    fn renew(&self, claim: Claim, attempt: Attempt) {
+    /// In the background, on a budget of its own: a caller in a hurry must not starve its session of renewals.
+    fn renew(&self, claim: Claim) {
         let Ok(permit) = Arc::clone(&self.renewals).try_acquire_owned() else { return };
         let store = self.store.clone();
         tokio::spawn(async move {
-            match store.renew(&claim, attempt).await {
+            match store.renew(&claim, Attempt::afresh()).await {
                 Ok(()) => {}
                 Err(StoreError::Unavailable(cause)) => {
                     debug!(handle = %claim.handle, %cause, "a renewal was left to a later Open");

@@ -34,6 +34,9 @@ impl App {
     }
 }
 
+/// The most bytes of a subject: an e-mail address has at most 254, an OpenID Connect `sub` 255.
+pub const MAX_SUBJECT_BYTES: usize = 256;
+
 /// A session's public name, a UUID: shown as 32 lowercase hexadecimal digits. Not a capability.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle(pub Uuid);

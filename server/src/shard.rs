@@ -19,6 +19,7 @@ use tokio::{
     net::TcpStream,
     runtime,
     sync::{mpsc, watch},
+    time::{Sleep, sleep},
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{
@@ -45,9 +46,16 @@ const MAX_RESETS: usize = 128;
 /// How often a silent connection is asked whether it lives, and how long it may take to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 
+/// How long a new connection may take to say the first words of HTTP/2. Keepalive begins only behind them, and a connection
+/// that never speaks would otherwise stay for ever.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// Bytes of these words (RFC 9113, section 3.4).
+const PREFACE: usize = 24;
+
 /// A handle to a running shard.
 pub(crate) struct Shard {
-    sockets: mpsc::Sender<Socket<StdStream>>,
+    sockets: mpsc::Sender<(StdStream, Count)>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -83,7 +91,7 @@ impl Shard {
 
     /// Gives it a connection; false if it has ended.
     pub(crate) async fn take(&self, io: StdStream) -> bool {
-        self.sockets.send(Socket { io, _count: Count::of(&self.connections) }).await.is_ok()
+        self.sockets.send((io, Count::of(&self.connections))).await.is_ok()
     }
 }
 
@@ -117,13 +125,14 @@ pub(crate) fn routes<S: Store>(
 
 async fn run(
     routes: Routes,
-    handed: mpsc::Receiver<Socket<StdStream>>,
+    handed: mpsc::Receiver<(StdStream, Count)>,
     drain: Duration,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let incoming = ReceiverStream::new(handed).map(|socket| {
-        socket.io.set_nodelay(true)?;
-        Ok::<_, io::Error>(Socket { io: TcpStream::from_std(socket.io)?, _count: socket._count })
+    let incoming = ReceiverStream::new(handed).map(|(io, count)| {
+        io.set_nodelay(true)?;
+        let greeting = Some(Greeting { until: Box::pin(sleep(GREETING)), read: 0 });
+        Ok::<_, io::Error>(Socket { io: TcpStream::from_std(io)?, greeting, _count: count })
     });
     let mut drained = stopped.clone();
     let server = Server::builder()
@@ -139,9 +148,9 @@ async fn run(
         result = server => result,
         () = async {
             let _ = drained.wait_for(|stopped| *stopped).await;
-            tokio::time::sleep(drain).await;
+            sleep(drain).await;
         } => {
-            warn!("some calls did not end within --drain");
+            warn!("some connections did not end within --drain");
             Ok(())
         }
     }
@@ -149,9 +158,16 @@ async fn run(
 
 /// A client's connection. It does not tell that it could write several buffers at once: then h2 gathers small answers
 /// into one write instead of flushing each (measured: 0.56 of the CPU).
-struct Socket<T> {
-    io: T,
+struct Socket {
+    io: TcpStream,
+    greeting: Option<Greeting>,
     _count: Count,
+}
+
+/// The first words of a connection.
+struct Greeting {
+    until: Pin<Box<Sleep>>,
+    read: usize,
 }
 
 /// Counts a connection as long as it lives.
@@ -170,13 +186,22 @@ impl Drop for Count {
     }
 }
 
-impl AsyncRead for Socket<TcpStream> {
+impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let Some(greeting) = &mut self.greeting else { return polled };
+        greeting.read += buf.filled().len() - before;
+        if greeting.read >= PREFACE {
+            self.greeting = None;
+        } else if polled.is_pending() && greeting.until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
     }
 }
 
-impl AsyncWrite for Socket<TcpStream> {
+impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
@@ -190,7 +215,7 @@ impl AsyncWrite for Socket<TcpStream> {
     }
 }
 
-impl Connected for Socket<TcpStream> {
+impl Connected for Socket {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {

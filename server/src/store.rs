@@ -26,6 +26,9 @@ pub const REPEAT_WINDOW: Duration = Duration::from_secs(60);
 /// How long a destroyed session is remembered, so that a create that was held up does not bring it back.
 pub const TOMBSTONE: Duration = Duration::from_secs(60);
 
+/// The longest that a store may work on one attempt: how late after its caller gave up a Save can still land.
+pub const MAX_BUDGET: Duration = Duration::from_secs(2);
+
 /// A renewal is written when more than one part in this many of the session's life is used up.
 pub const RENEW_PART: u32 = 10;
 
@@ -47,6 +50,14 @@ pub struct Attempt {
     pub since: Instant,
     /// From then on nothing may be written for it, and the store gives up.
     pub until: Instant,
+}
+
+impl Attempt {
+    /// An attempt of the server's own, which begins now.
+    pub fn afresh() -> Self {
+        let since = Instant::now();
+        Self { since, until: since + MAX_BUDGET }
+    }
 }
 
 /// A living session.
@@ -71,7 +82,7 @@ pub struct Create {
     pub mark: ShortMark,
     /// The secret.
     pub mint: Mint,
-    /// Who is logged in; empty is anonymous.
+    /// Who is logged in, at most [`MAX_SUBJECT_BYTES`](crate::session::MAX_SUBJECT_BYTES); empty is anonymous.
     pub subject: Box<str>,
     /// The data.
     pub data: Data,

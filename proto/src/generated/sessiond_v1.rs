@@ -76,7 +76,8 @@ pub struct SaveRequest {
     pub session: ::core::option::Option<Session>,
     /// changed_keys, if given, is the whole of the change, whatever the etag: each named top-level key takes its value
     /// from `data`, or is removed if `data` lacks it, and every other key keeps its stored value. Applied atomically, never
-    /// ABORTED for another writer's sake. `data` is required, and need hold only the named keys. At most 1,024 names.
+    /// ABORTED for another writer's sake. `data` is required, and need hold only the named keys: what else it holds is
+    /// passed over, on create, too. At most 1,024 names.
     /// Empty means that `data`, if set, is the whole map and replaces what is stored: a stale etag is then ABORTED.
     #[prost(string, repeated, tag = "2")]
     pub changed_keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -118,7 +119,8 @@ pub struct SaveResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct DestroyRequest {
-    /// id is what the visitor's cookie carried. For 60 s after a rotate, the id that it replaced still destroys.
+    /// id is what the visitor's cookie carried. For 60 s after a rotate, the id that it replaced still destroys, if no etag is
+    /// set; with one it is ABORTED.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     /// etag, if set, destroys only if the session is unchanged since: else ABORTED. Empty, or `*`: in any case.

@@ -25,7 +25,7 @@ use super::status;
 use crate::{
     metrics::Metrics,
     session::{App, Handle},
-    store::{Attempt, REPEAT_WINDOW},
+    store::{Attempt, MAX_BUDGET, REPEAT_WINDOW},
 };
 
 /// What the edge holds every call to.
@@ -44,6 +44,8 @@ pub struct Edge<S> {
     limits: EdgeLimits,
     metrics: Option<Metrics>,
     calls: Arc<AtomicUsize>,
+    /// Whose sessions a caller may reach. There are no credentials yet, so it is everyone's.
+    app: App,
 }
 
 /// One call, as its handler sees it.
@@ -79,7 +81,7 @@ pub(super) fn call<T>(mut request: tonic::Request<T>) -> Result<(Call, T), Statu
 impl<S> Edge<S> {
     /// Puts the edge around a service.
     pub fn new(inner: S, limits: EdgeLimits, metrics: Option<Metrics>) -> Self {
-        Self { inner, limits, metrics, calls: Arc::default() }
+        Self { inner, limits, metrics, calls: Arc::default(), app: App::unnamed() }
     }
 }
 
@@ -102,8 +104,18 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let received = Instant::now();
+        let counted = self.metrics.clone().map(|metrics| (metrics, Metrics::method(request.uri().path())));
+        let note = move |answer: &Response<Body>| {
+            let (code, after) = (code(answer), received.elapsed());
+            debug!(?code, ms = after.as_micros() as f64 / 1e3, "answered");
+            if let Some((metrics, method)) = counted {
+                metrics.answered(method, format!("{code:?}"), after);
+            }
+        };
         let Some(place) = Place::take(&self.calls, self.limits.max_calls) else {
-            return Box::pin(async { Ok(status::overloaded().into_http()) });
+            let answer = status::overloaded().into_http();
+            note(&answer);
+            return Box::pin(async { Ok(answer) });
         };
         let asked = header::<Timeout>(request.headers(), "grpc-timeout").map(|timeout| timeout.0);
         let deadline = self.limits.deadline.min(asked.unwrap_or(Duration::MAX));
@@ -111,15 +123,14 @@ where
             header(request.headers(), "grpc-previous-rpc-attempts").is_some_and(|attempts: u32| attempts > 0);
         let span = tracing::debug_span!("rpc", method = %request.uri().path(), handle = field::Empty);
         request.extensions_mut().insert(Call {
-            app: App::unnamed(),
+            app: self.app.clone(),
             attempt: Attempt {
                 since: if is_repeat { received.checked_sub(REPEAT_WINDOW).unwrap_or(received) } else { received },
                 // The store gives up first, so that a silent store is UNAVAILABLE and not a deadline.
-                until: received + (deadline * 9 / 10).min(MAX_STORE_BUDGET),
+                until: received + (deadline * 9 / 10).min(MAX_BUDGET),
             },
             span: span.clone(),
         });
-        let counted = self.metrics.clone().map(|metrics| (metrics, request.uri().path().to_owned()));
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let answer = async move {
             // Before the caller stops listening, and before tonic's own timer, which answers CANCELLED.
@@ -131,20 +142,13 @@ where
                 }
                 Err(_) => status::deadline().into_http(),
             };
-            let ms = received.elapsed().as_micros() as f64 / 1e3;
-            debug!(code = ?code(&answer), ms, "answered");
-            if let Some((metrics, path)) = counted {
-                metrics.answered(&path, format!("{:?}", code(&answer)), received.elapsed());
-            }
+            note(&answer);
             drop(place);
             Ok(answer)
         };
         if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
     }
 }
-
-/// The longest a store may work on one call: how late after its caller gave up a Save can still land.
-const MAX_STORE_BUDGET: Duration = Duration::from_secs(2);
 
 /// A refusal of tonic's own, which carries no details, in our own words.
 fn mend(answer: Response<Body>) -> Response<Body> {

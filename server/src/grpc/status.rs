@@ -77,7 +77,7 @@ pub(super) fn of_transport(code: Code) -> Option<Status> {
     match code {
         Code::OutOfRange => Some(too_large("the message", MAX_MESSAGE_BYTES)),
         // Every INTERNAL of our own carries details and does not come here: this one is about reading the request.
-        Code::Internal => Some(new(ErrorReason::InvalidField, "these bytes are no message of this call")),
+        Code::Internal => Some(invalid(vec![("request".to_owned(), "is not this call's message".to_owned())])),
         Code::Cancelled | Code::DeadlineExceeded => Some(deadline()),
         _ => None,
     }

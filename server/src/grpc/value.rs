@@ -39,7 +39,7 @@ impl Problem {
     }
 }
 
-const CUT: &str = "ends in the middle: these bytes are no google.protobuf.Struct";
+const CUT: &str = "ends in the middle or is spelt oddly: these bytes are no google.protobuf.Struct";
 const WIRE: &str = "has a field of the wrong type: these bytes are no google.protobuf.Struct";
 const UTF8: &str = "is not valid UTF-8";
 const NO_KIND: &str = "is a value without a kind: Python inserts one when a missing key is read (test `\"k\" in data` first); for null, set null_value";
@@ -47,6 +47,8 @@ const TWO_KINDS: &str = "is a value with more than one kind";
 const DEEP: &str = "nests too deep: 3 for each object and 2 for each list may sum up to 96 (32 objects, or 48 lists)";
 const NOT_FINITE: &str = "is NaN or infinite, which JSON cannot hold: send a string";
 const TWICE: &str = "holds a key twice: send each key once";
+const FIELD_TWICE: &str = "has a field twice, where readers differ in which they take";
+const NOT_BOOL: &str = "is a bool_value other than 0 and 1, which readers read differently";
 const NOT_NULL: &str = "is a null_value other than NULL_VALUE";
 
 /// The top-level entries, every value checked. Keys may still repeat; the caller sorts and sees.
@@ -94,7 +96,7 @@ fn entry(bytes: &[u8]) -> Result<Entry<'_>, Problem> {
 }
 
 fn once<'a>(slot: &mut Option<&'a [u8]>, bytes: &'a [u8]) -> Result<(), Problem> {
-    if slot.replace(bytes).is_some() { Err(Problem::new(TWICE)) } else { Ok(()) }
+    if slot.replace(bytes).is_some() { Err(Problem::new(FIELD_TWICE)) } else { Ok(()) }
 }
 
 /// Checks a `google.protobuf.Value` that stands `depth` deep.
@@ -104,6 +106,7 @@ fn value(bytes: &[u8], depth: usize) -> Result<(), Problem> {
         kinds += usize::from((1..=6).contains(&number));
         match (number, field) {
             (1, Field::Varint(null)) if null != 0 => Err(Problem::new(NOT_NULL)),
+            (4, Field::Varint(bool)) if bool > 1 => Err(Problem::new(NOT_BOOL)),
             (2, Field::Fixed64(bits)) if !f64::from_bits(bits).is_finite() => Err(Problem::new(NOT_FINITE)),
             (3, Field::Bytes(text)) if str::from_utf8(text).is_err() => Err(Problem::new(UTF8)),
             (5, Field::Bytes(inner)) => object(inner, deeper(depth, OBJECT)?),
@@ -149,7 +152,7 @@ fn list(bytes: &[u8], depth: usize) -> Result<(), Problem> {
 fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Field<'a>) -> Result<(), Problem>) -> Result<(), Problem> {
     let cut = || Problem::new(CUT);
     while !bytes.is_empty() {
-        let (tag, rest) = varint(bytes).ok_or_else(cut)?;
+        let (tag, rest) = short_varint(bytes).ok_or_else(cut)?;
         let number = tag >> 3;
         if number == 0 || number > 0x1fff_ffff {
             return Err(Problem::new(WIRE));
@@ -161,7 +164,7 @@ fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Field<'a>) -> Resul
                 .map(|(b, rest)| (Field::Fixed64(u64::from_le_bytes(*b)), rest))
                 .ok_or_else(cut)?,
             2 => {
-                let (length, rest) = varint(rest).ok_or_else(cut)?;
+                let (length, rest) = short_varint(rest).ok_or_else(cut)?;
                 let length = usize::try_from(length).map_err(|_| cut())?;
                 rest.split_at_checked(length).map(|(inner, rest)| (Field::Bytes(inner), rest)).ok_or_else(cut)?
             }
@@ -172,6 +175,11 @@ fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Field<'a>) -> Resul
         bytes = rest;
     }
     Ok(())
+}
+
+/// A tag or a length: spelt in more than five bytes, some readers (Python's among them) refuse the whole message.
+fn short_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    varint(bytes).filter(|(_, rest)| bytes.len() - rest.len() <= 5)
 }
 
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -238,6 +246,9 @@ mod tests {
             (vec![0x23, 0x24], WIRE),
             (vec![0x0b, 0x0c], WIRE),
             (vec![0x22, 9], CUT),
+            (vec![0xa0, 0x80, 0x80, 0x80, 0x80, 0x00, 1], CUT),
+            (vec![0x1a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], CUT),
+            (vec![0x20, 2], NOT_BOOL),
         ] {
             let told = problem(&with_value(&value));
             assert!(told.starts_with("data[\"k\"] ") && told.ends_with(says), "{value:?}: {told}");

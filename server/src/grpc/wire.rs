@@ -1,6 +1,6 @@
 //! Protobuf to nouns and back. Every wrong field of a request is named at once; past this file there is no protobuf.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sessiond_proto::{RawStruct, v1};
@@ -10,12 +10,9 @@ use uuid::Uuid;
 use super::value;
 use crate::{
     rules::{Limits, SaveCommand, Session, Target},
-    session::{Data, Entry, Etag, KeyChange, RequestId, SessionId, Time, millis},
+    session::{Data, Entry, Etag, KeyChange, MAX_SUBJECT_BYTES, RequestId, SessionId, Time, millis},
     store::{Change, Expected},
 };
-
-/// The most bytes of a subject: an e-mail address has at most 254, an OpenID Connect `sub` 255.
-const MAX_SUBJECT_BYTES: usize = 256;
 
 /// The most names in `changed_keys`.
 const MAX_CHANGED_KEYS: usize = 1024;
@@ -82,7 +79,14 @@ pub(super) fn save(request: v1::SaveRequest, limits: &Limits) -> Result<SaveComm
     }
     let idle_timeout = request.idle_timeout.and_then(|asked| idle_timeout(asked, &mut wrong));
     let request_id = request_id(&request.request_id, &mut wrong);
-    let change = change(session.data, request.changed_keys, limits.max_session_bytes, &mut wrong)?;
+    let change = match change(session.data, request.changed_keys, limits.max_session_bytes) {
+        Ok(change) => change,
+        Err(Refused::TooLarge) => return Err(Unreadable::TooLarge(limits.max_session_bytes)),
+        Err(Refused::Field(field, why)) => {
+            wrong.add(field, why);
+            Change::Keep
+        }
+    };
     if !wrong.0.is_empty() {
         return Err(Unreadable::Fields(wrong.0));
     }
@@ -100,61 +104,54 @@ pub(super) fn save(request: v1::SaveRequest, limits: &Limits) -> Result<SaveComm
     Ok(SaveCommand { target, subject, idle_timeout, request_id, omit_data: request.omit_data })
 }
 
+/// Why the data, or the change of it, cannot be taken.
+enum Refused {
+    Field(String, String),
+    TooLarge,
+}
+
+impl Refused {
+    fn field(field: &str, why: impl Into<String>) -> Self {
+        Self::Field(field.to_owned(), why.into())
+    }
+}
+
+impl From<value::Problem> for Refused {
+    fn from(problem: value::Problem) -> Self {
+        Self::Field(problem.field("session.data"), problem.why.to_owned())
+    }
+}
+
 /// What becomes of the data: kept, replaced, or changed key by key. Keys come sorted, each once.
-fn change(
-    data: Option<RawStruct>,
-    mut changed_keys: Vec<String>,
-    max_bytes: usize,
-    wrong: &mut Violations,
-) -> Result<Change, Unreadable> {
+fn change(data: Option<RawStruct>, mut changed_keys: Vec<String>, max_bytes: usize) -> Result<Change, Refused> {
     let Some(data) = data else {
-        if !changed_keys.is_empty() {
-            wrong.add("session.data", "is required with changed_keys: without it, every named key would be removed");
-        }
-        return Ok(Change::Keep);
-    };
-    if changed_keys.is_empty() && data.as_bytes().len() > max_bytes.saturating_mul(2) {
-        // Framing it our way cannot halve it: no need to look inside.
-        return Err(Unreadable::TooLarge(max_bytes));
-    }
-    if changed_keys.len() > MAX_CHANGED_KEYS {
-        wrong.add(
-            "changed_keys",
-            format!("has more than {MAX_CHANGED_KEYS} names: leave it empty to replace the whole map"),
-        );
-        return Ok(Change::Keep);
-    }
-    let body = data.into_bytes();
-    let mut entries = match value::entries(&body) {
-        Ok(entries) => entries,
-        Err(problem) => {
-            wrong.add(problem.field("session.data"), problem.why);
+        if changed_keys.is_empty() {
             return Ok(Change::Keep);
         }
+        let why = "is required with changed_keys: without it, every named key would be removed";
+        return Err(Refused::field("session.data", why));
     };
-    entries.sort_by_key(|entry| entry.key);
-    if let Some(twice) = entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
-        let problem = value::Problem::new("is there twice: send each key once").inside(twice[0].key);
-        wrong.add(problem.field("session.data"), problem.why);
-        return Ok(Change::Keep);
+    if changed_keys.len() > MAX_CHANGED_KEYS {
+        let why = format!("has more than {MAX_CHANGED_KEYS} names: leave it empty to replace the whole map");
+        return Err(Refused::field("changed_keys", why));
     }
-    let change = if changed_keys.is_empty() {
-        Change::Replace(Data::from_entries(entries))
-    } else {
-        changed_keys.sort_unstable();
-        changed_keys.dedup();
-        let entries: BTreeMap<_, _> = entries.into_iter().map(|entry| (entry.key, entry)).collect();
-        let entry = |key: &String| entries.get(key.as_bytes()).map(framed);
-        Change::Merge(
-            changed_keys.iter().map(|key| KeyChange { key: Bytes::from(key.clone()), entry: entry(key) }).collect(),
-        )
-    };
-    let bytes = match &change {
-        Change::Keep => 0,
-        Change::Replace(data) => data.len(),
-        Change::Merge(changes) => changes.iter().filter_map(|change| change.entry.as_ref()).map(Bytes::len).sum(),
-    };
-    if bytes > max_bytes { Err(Unreadable::TooLarge(max_bytes)) } else { Ok(change) }
+    let body = data.into_bytes();
+    let mut entries = value::entries(&body)?;
+    entries.sort_unstable_by_key(|entry| entry.key);
+    if let Some(twice) = entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
+        return Err(value::Problem::new("is there twice: send each key once").inside(twice[0].key).into());
+    }
+    if changed_keys.is_empty() {
+        let data = Data::from_entries(entries);
+        return if data.len() > max_bytes { Err(Refused::TooLarge) } else { Ok(Change::Replace(data)) };
+    }
+    changed_keys.sort_unstable();
+    changed_keys.dedup();
+    let entry = |key: &[u8]| entries.binary_search_by_key(&key, |entry| entry.key).ok().map(|at| framed(&entries[at]));
+    let changes: Vec<_> =
+        changed_keys.into_iter().map(|key| KeyChange { entry: entry(key.as_bytes()), key: key.into() }).collect();
+    let bytes: usize = changes.iter().filter_map(|change| change.entry.as_ref()).map(Bytes::len).sum();
+    if bytes > max_bytes { Err(Refused::TooLarge) } else { Ok(Change::Merge(changes)) }
 }
 
 fn framed(entry: &Entry<'_>) -> Bytes {

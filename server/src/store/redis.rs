@@ -18,25 +18,24 @@ mod scripts;
 mod url;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bb8_redis::bb8;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::time::timeout_at;
-use tracing::debug;
 
 use self::{
     clock::RedisClock,
-    connection::{Connection, Manager},
+    connection::{Connection, Manager, Troubles},
     scripts::{Reply, Script, Scripts, Status},
 };
 use super::{
     Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, RENEW_PART, REPEAT_WINDOW, Save, Saved, Store,
     StoreError, TOMBSTONE,
 };
-use crate::session::{Data, millis};
+use crate::session::{Data, Time, millis};
 
 pub use self::url::RedisUrl;
 
@@ -61,7 +60,7 @@ impl RedisStore {
     pub fn open(url: &RedisUrl, prefix: &str) -> Self {
         let (clock, scripts) = (Arc::new(RedisClock::new()), Arc::new(Scripts::new()));
         let troubles = Troubles::default();
-        let manager = Manager::new(url.info().clone(), Arc::clone(&clock), Arc::clone(&scripts));
+        let manager = Manager::new(url.info().clone(), Arc::clone(&clock), Arc::clone(&scripts), troubles.clone());
         let pool = bb8::Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(CONNECTIONS)
@@ -71,7 +70,8 @@ impl RedisStore {
             // A multiplexed connection is as good old as new.
             .max_lifetime(None)
             .idle_timeout(None)
-            .queue_strategy(bb8::QueueStrategy::Fifo)
+            // One connection for all, as long as it is well: what goes out together is one write.
+            .queue_strategy(bb8::QueueStrategy::Lifo)
             .error_sink(Box::new(troubles.clone()))
             .build_unchecked(manager);
         Self { pool, clock, scripts, troubles, prefix: prefix.into() }
@@ -99,13 +99,14 @@ impl RedisStore {
             return Err(late());
         }
         let mut connection = timeout_at(attempt.until.into(), self.checkout()).await.map_err(|_| late())??;
+        let asked = Instant::now();
         match timeout_at(attempt.until.into(), act(&mut connection)).await {
             Ok(result) => {
                 connection.answered();
                 result
             }
             Err(_) => {
-                connection.timed_out();
+                connection.timed_out(asked);
                 Err(late())
             }
         }
@@ -120,10 +121,14 @@ impl RedisStore {
         add: impl Fn(&mut Cmd),
     ) -> Result<Reply, StoreError> {
         self.within(attempt, async |connection| {
-            let mut reply = self.ask(connection, script, key, attempt, &add).await?;
+            // Only now, as the connection has told Redis's time.
+            let since = self.clock.at(attempt.since);
+            let mut reply = self.ask(connection, script, key, attempt, since, &add).await?;
             if matches!(reply, Reply::Late) {
                 // Nothing was written. Either time is up, or Redis's clock was set: the answer told its time, so once more.
-                reply = self.ask(connection, script, key, attempt, &add).await?;
+                // By a clock that was set ahead the operation would look younger than it is.
+                let since = since.min(self.clock.at(attempt.since));
+                reply = self.ask(connection, script, key, attempt, since, &add).await?;
             }
             match reply {
                 Reply::Late => Err(StoreError::Unavailable("the command came too late".to_owned())),
@@ -139,10 +144,10 @@ impl RedisStore {
         script: &Script,
         key: &str,
         attempt: Attempt,
+        since: Time,
         add: impl Fn(&mut Cmd),
     ) -> Result<Reply, StoreError> {
-        // Only now, as the connection has told Redis's time.
-        let (until, since) = (self.clock.at(attempt.until), self.clock.at(attempt.since));
+        let until = self.clock.at(attempt.until);
         let command = |name: &str, script: &str| {
             let mut command = Cmd::with_capacity(24, 1024);
             command.arg(name).arg(script).arg(1).arg(key).arg(until.0).arg(since.0);
@@ -156,6 +161,15 @@ impl RedisStore {
             }
             answer => answer,
         };
+        let answer = match answer {
+            // Redis refused before the script could look. What needs no memory (a repeat, a conflict, a session that is not
+            // there) is answered all the same; what would write fails here, too, and then there is no room for it.
+            Err(error) if error.code() == Some("OOM") => {
+                let looked = connection.request(&command("EVAL", &script.read_only)).await;
+                looked.map_err(|again| if is_servers(&again) { error } else { again })
+            }
+            answer => answer,
+        };
         let answer = answer.map_err(|error| self.failed(connection, &error))?;
         let (now, reply) = scripts::parse(answer, key).map_err(|problem| self.unexpected(connection, problem))?;
         self.clock.learn(now);
@@ -165,7 +179,7 @@ impl RedisStore {
     /// What a failed command means; a connection that is of no more use is marked so.
     fn failed(&self, connection: &Connection, error: &RedisError) -> StoreError {
         connection.failed(error);
-        if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
+        if !is_servers(error) {
             return StoreError::Unavailable(error.category().to_owned());
         }
         // The text of a server's error may quote an argument: only its code is told.
@@ -197,6 +211,11 @@ impl RedisStore {
     fn key(&self, claim: &Claim) -> String {
         keys::session(&self.prefix, &claim.app, claim.handle)
     }
+}
+
+/// Whether Redis itself said so.
+fn is_servers(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 /// Why an answer cannot be used.
@@ -242,38 +261,21 @@ fn add_change(command: &mut Cmd, change: &Change) {
     }
 }
 
-/// Remembers why the pool could last not make a connection: who waits for one in vain is only told that it took too long.
-#[derive(Clone, Debug, Default)]
-struct Troubles(Arc<Mutex<Option<RedisError>>>);
-
-impl Troubles {
-    fn last(&self) -> String {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some(error) => format!("no connection to Redis: {error}"),
-            None => "no connection to Redis in time".to_owned(),
-        }
-    }
-}
-
-impl bb8::ErrorSink<RedisError> for Troubles {
-    fn sink(&self, error: RedisError) {
-        debug!(%error, "no connection to Redis");
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<RedisError>> {
-        Box::new(self.clone())
-    }
-}
-
 impl Store for RedisStore {
     async fn open(&self, claim: &Claim, attempt: Attempt) -> Result<Option<Found>, StoreError> {
         let key = self.key(claim);
         self.within(attempt, async |connection| {
-            let mut commands = Pipeline::with_capacity(2);
+            let mut commands = Pipeline::with_capacity(3);
             commands.cmd("GET").arg(&key).cmd("PEXPIRETIME").arg(&key);
-            let answers = connection.request_all(&commands).await.map_err(|error| self.failed(connection, &error))?;
+            let asks_time = self.clock.is_stale();
+            if asks_time {
+                commands.cmd("TIME");
+            }
+            let mut answers =
+                connection.request_all(&commands).await.map_err(|error| self.failed(connection, &error))?;
+            if asks_time {
+                answers.pop().as_ref().and_then(connection::time).into_iter().for_each(|now| self.clock.learn(now));
+            }
             let (bytes, expiry) = match <[Value; 2]>::try_from(answers) {
                 Ok([Value::Nil, Value::Int(_)]) => return Ok(None),
                 Ok([Value::BulkString(bytes), Value::Int(expiry)]) => (bytes, expiry),
@@ -287,7 +289,7 @@ impl Store for RedisStore {
                 return Err(self.unexpected(connection, Problem::Astray));
             }
             let now = self.clock.at(Instant::now());
-            let expire_time = crate::session::Time(expiry);
+            let expire_time = Time(expiry);
             Ok((record.current == claim.hash).then_some(Found { record, expire_time, now }))
         })
         .await

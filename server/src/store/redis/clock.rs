@@ -2,8 +2,8 @@
 //! tells the time. Redis's clock judges; this copy of it only says "not after" and chooses when to renew.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::Instant,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use crate::session::{Time, millis};
@@ -13,17 +13,29 @@ pub(super) struct RedisClock {
     start: Instant,
     /// Redis's time, in milliseconds, at `start`.
     offset: AtomicI64,
+    /// When it was learned, in milliseconds from `start`.
+    learned: AtomicU64,
 }
+
+/// After so long it should be asked again: a machine that slept, or a clock that was set, must not be believed for ever.
+const STALE: Duration = Duration::from_secs(10);
 
 impl RedisClock {
     pub(super) fn new() -> Self {
-        Self { start: Instant::now(), offset: AtomicI64::new(0) }
+        Self { start: Instant::now(), offset: AtomicI64::new(0), learned: AtomicU64::new(0) }
     }
 
     /// Takes in what Redis's clock showed in an answer that has just come. The way back took some time, so this is never
     /// ahead of Redis: a command's "not after" may come early, and never late.
     pub(super) fn learn(&self, shown: Time) {
-        self.offset.store(shown.0 as i64 - millis(self.start.elapsed()) as i64, Ordering::Relaxed);
+        let now = millis(self.start.elapsed());
+        self.offset.store(shown.0 as i64 - now as i64, Ordering::Relaxed);
+        self.learned.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether nothing was learned for a while.
+    pub(super) fn is_stale(&self) -> bool {
+        millis(self.start.elapsed()).saturating_sub(self.learned.load(Ordering::Relaxed)) > millis(STALE)
     }
 
     /// Redis's time at a moment of this process.
@@ -37,8 +49,6 @@ impl RedisClock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

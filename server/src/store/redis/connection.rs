@@ -4,29 +4,34 @@
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use bb8_redis::bb8::ManageConnection;
+use bb8_redis::bb8::{ErrorSink, ManageConnection};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind,
-    RedisError, RedisResult, ServerErrorKind, Value,
+    RedisError, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     io::tcp::TcpSettings,
 };
 use tokio::time::timeout;
+use tracing::debug;
 
 use super::{clock::RedisClock, scripts::Scripts};
-use crate::session::Time;
+use crate::session::{Time, millis};
 
 /// How long making a connection may take, greeting included.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// After so many questions in a row without an answer, a connection is given up: a black hole closes nothing.
-const MAX_TIMEOUTS: u32 = 3;
+/// After so long with questions and no answer, a connection is given up: a black hole closes nothing. By time and not by
+/// count, as calls are pipelined: a short pause of Redis is many timeouts at once.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// A connection younger than this is kept even if it leads to a replica: a new one would lead there, too.
+const YOUNG: Duration = Duration::from_millis(250);
 
 /// How long written bytes may stay unacknowledged before the kernel gives up.
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,6 +41,34 @@ pub(super) struct Manager {
     info: ConnectionInfo,
     clock: Arc<RedisClock>,
     scripts: Arc<Scripts>,
+    troubles: Troubles,
+}
+
+/// Why the pool could last not make a connection: who waits for one in vain is only told that it took too long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Troubles(Arc<Mutex<Option<String>>>);
+
+impl Troubles {
+    pub(super) fn last(&self) -> String {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("no connection to Redis: {}", last.as_deref().unwrap_or("not in time"))
+    }
+
+    fn over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl ErrorSink<RedisError> for Troubles {
+    fn sink(&self, error: RedisError) {
+        let told = told(&error);
+        debug!(error = told, "no connection to Redis");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<RedisError>> {
+        Box::new(self.clone())
+    }
 }
 
 /// A connection that many calls use at once. Clones are the same connection.
@@ -45,24 +78,27 @@ pub(super) struct Connection {
     health: Arc<Health>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Health {
+    born: Instant,
     broken: AtomicBool,
-    timeouts: AtomicU32,
+    /// When the oldest question was asked that timed out since the last answer, in milliseconds from `born`; 0 is none.
+    silent_since: AtomicU64,
 }
 
 impl Manager {
-    pub(super) fn new(info: ConnectionInfo, clock: Arc<RedisClock>, scripts: Arc<Scripts>) -> Self {
+    pub(super) fn new(info: ConnectionInfo, clock: Arc<RedisClock>, scripts: Arc<Scripts>, troubles: Troubles) -> Self {
         let tcp = TcpSettings::default().set_nodelay(true);
         #[cfg(target_os = "linux")]
         let tcp = tcp.set_user_timeout(USER_TIMEOUT);
         // RESP3 tells at once when the connection is lost; RESP2 only with the next command.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Self { info: info.set_tcp_settings(tcp).set_redis_settings(settings), clock, scripts }
+        Self { info: info.set_tcp_settings(tcp).set_redis_settings(settings), clock, scripts, troubles }
     }
 
     async fn greet(&self) -> RedisResult<Connection> {
-        let health = Arc::new(Health::default());
+        let health =
+            Arc::new(Health { born: Instant::now(), broken: AtomicBool::new(false), silent_since: AtomicU64::new(0) });
         let watched = Arc::clone(&health);
         let config = AsyncConnectionConfig::new()
             // Every call has its own end; a second timer each would only cost.
@@ -86,6 +122,7 @@ impl Manager {
         let answers = connection.request_all(&greeting).await.map_err(too_old)?;
         let time = answers.last().and_then(time).ok_or((ErrorKind::UnexpectedReturnType, "TIME told no time"))?;
         self.clock.learn(time);
+        self.troubles.over();
         Ok(connection)
     }
 }
@@ -130,12 +167,15 @@ impl Connection {
 
     /// An answer came, whatever it said.
     pub(super) fn answered(&self) {
-        self.health.timeouts.store(0, Ordering::Relaxed);
+        self.health.silent_since.store(0, Ordering::Relaxed);
     }
 
-    /// No answer came in time.
-    pub(super) fn timed_out(&self) {
-        if self.health.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_TIMEOUTS {
+    /// No answer came in time to what was asked then.
+    pub(super) fn timed_out(&self, asked: Instant) {
+        let asked = millis(asked.saturating_duration_since(self.health.born)).max(1);
+        let none = self.health.silent_since.compare_exchange(0, asked, Ordering::Relaxed, Ordering::Relaxed);
+        let since = none.err().map_or(asked, |since| since.min(asked));
+        if millis(self.health.born.elapsed()).saturating_sub(since) >= millis(SILENCE) {
             self.mark_broken();
         }
     }
@@ -144,6 +184,7 @@ impl Connection {
     /// to, the next call makes a new one.
     pub(super) fn failed(&self, error: &RedisError) {
         let elsewhere = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
+        let elsewhere = elsewhere && self.health.born.elapsed() > YOUNG;
         if elsewhere || error.is_io_error() || error.is_unrecoverable_error() {
             self.mark_broken();
         }
@@ -152,17 +193,25 @@ impl Connection {
 
 /// A Redis before 7.0 does not know `#!lua`, and says so in words that help nobody.
 fn too_old(error: RedisError) -> RedisError {
+    if error.detail().is_some_and(|detail| detail.contains("compiling script")) {
+        return (ErrorKind::InvalidClientConfig, TOO_OLD).into();
+    }
+    error
+}
+
+const TOO_OLD: &str = "it cannot run the scripts: Redis 7.0 or newer, or Valkey, is needed";
+
+/// An error in words that are safe to log: what a server says may quote the arguments of a command, and so a password.
+fn told(error: &RedisError) -> String {
     match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ResponseError) => {
-            (ErrorKind::InvalidClientConfig, "it cannot run the scripts: Redis 7.0 or newer, or Valkey, is needed")
-                .into()
-        }
-        _ => error,
+        ErrorKind::Io => error.to_string(),
+        ErrorKind::InvalidClientConfig if error.category() == TOO_OLD => TOO_OLD.to_owned(),
+        _ => error.code().map_or_else(|| error.category().to_owned(), |code| format!("it answered {code}")),
     }
 }
 
 /// What `TIME` told, in milliseconds.
-fn time(answer: &Value) -> Option<Time> {
+pub(super) fn time(answer: &Value) -> Option<Time> {
     let Value::Array(parts) = answer else { return None };
     let [Value::BulkString(seconds), Value::BulkString(micros)] = &parts[..] else { return None };
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u64>().ok();

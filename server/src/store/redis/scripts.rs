@@ -15,6 +15,8 @@ const SHARED: &str = include_str!("lua/record.lua");
 pub(super) struct Script {
     pub(super) text: String,
     pub(super) sha: String,
+    /// The same, allowed to run when Redis is out of memory, and not allowed to write.
+    pub(super) read_only: String,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,8 @@ impl Script {
         let (first, rest) = file.split_once('\n').unwrap_or((file, ""));
         let text = format!("{first}\n{SHARED}{rest}");
         let sha = redis::Script::new(&text).get_hash().to_owned();
-        Self { text, sha }
+        let read_only = format!("#!lua flags=no-writes,allow-oom\n{SHARED}{rest}");
+        Self { text, sha, read_only }
     }
 }
 

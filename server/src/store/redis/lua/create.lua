@@ -19,5 +19,5 @@ local r = {
 push(r, ARGV[4])
 r.expiry = expiry_of(r)
 local head = head_of(r)
-put(head .. ARGV[11], r.expiry - now)
+put(r, head .. ARGV[11])
 return answer('STORED', r, head)

@@ -15,19 +15,26 @@ local function answer(status, record, body)
   return { status, key, now, record and record.expiry or 0, body or '' }
 end
 
+local function foreign()
+  error({ err = 'FORMAT of what lies under the key is unknown' })
+end
+
 -- The record under the key: its fields, without the data. nil if there is none that lives; then whether a tombstone is there.
 local function read()
   local head = redis.call('GETRANGE', key, 0, FIXED + SLOT * MAX + 255)
   local kind = string.sub(head, 1, 1)
-  if kind ~= 'R' then return nil, kind == 'T' end
+  if kind == '' or kind == 'T' then return nil, kind == 'T' end
+  if kind ~= 'R' or #head < FIXED then foreign() end
   local r = { expiry = redis.call('PEXPIRETIME', key) }
-  if r.expiry < 0 then return nil end
+  -- No TTL is -1; and in its last millisecond Redis still shows a key that has ended.
+  if r.expiry <= now then return nil end
   local length
   r.format, length, r.handle, r.version, r.deadline, r.created, r.idle, r.salt, r.current, r.previous, r.minted,
     r.floor, r.subject_length = struct.unpack(LAYOUT, head, 2)
-  if r.format ~= 1 then error({ err = 'FORMAT of the record is unknown' }) end
+  if r.format ~= 1 then foreign() end
   r.ring = string.sub(head, FIXED + 1, length)
   r.subject = string.sub(head, length + 1, length + r.subject_length)
+  if #r.subject ~= r.subject_length then foreign() end
   r.data_at = length + r.subject_length
   return r
 end
@@ -54,12 +61,19 @@ local function push(r, mark)
   r.ring = string.sub(ring, 1, SLOT * count)
 end
 
--- Stores a string for a span of ms.
-local function put(value, ttl)
+-- Stores the record until its expiry. Redis counts the TTL from its own view of now, at times a millisecond off: an idle
+-- timeout is told as it came to be, an absolute deadline is kept to the letter.
+local function put(r, value)
+  local ttl = r.expiry - now
   if ttl % 1000 == 0 then
     redis.call('SETEX', key, ttl / 1000, value)
   else
     redis.call('PSETEX', key, ttl, value)
+  end
+  if r.expiry == r.deadline then
+    redis.call('PEXPIREAT', key, r.expiry)
+  else
+    r.expiry = redis.call('PEXPIRETIME', key)
   end
 end
 

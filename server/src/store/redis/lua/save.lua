@@ -101,8 +101,6 @@ if rotate then
   if ARGV[10] ~= '' then r.deadline = now + tonumber(ARGV[10]) end
 end
 r.expiry = expiry_of(r)
--- Redis drops a key at its deadline; in the same millisecond this may still see it.
-if r.expiry <= now then return answer('MISSING') end
 local head = head_of(r)
-put(head .. data, r.expiry - now)
+put(r, head .. data)
 return answer('STORED', r, (want and change ~= 'REPLACE') and head .. data or head)
