@@ -120,8 +120,11 @@ impl TypedValueParser for StoreUrlParser {
     fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<StoreUrl, clap::Error> {
         let parsed = value.to_str().ok_or_else(|| "is not valid UTF-8".to_owned()).and_then(str::parse);
         parsed.map_err(|why| {
-            clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for '--store <URL>': {why}\n"))
-                .with_cmd(command)
+            clap::Error::raw(
+                ErrorKind::ValueValidation,
+                format!("invalid value for '--store <URL>': {why}\n\nFor more information, try '--help'.\n"),
+            )
+            .with_cmd(command)
         })
     }
 }
@@ -149,7 +152,8 @@ impl Config {
         Self::try_parse_from(arguments).map_err(|refusal| match refusal.kind() {
             ErrorKind::UnknownArgument if refusal.to_string().contains("://") => clap::Error::raw(
                 ErrorKind::UnknownArgument,
-                "there is a URL where none is expected (not shown, as it may hold a password): give it with --store\n",
+                "there is a URL where none is expected (not shown, as it may hold a password): give it with --store\n\n\
+                 For more information, try '--help'.\n",
             ),
             _ => refusal,
         })

@@ -2,7 +2,12 @@
 
 mod errors;
 mod lifecycle;
+mod model;
 mod papers;
 mod promises;
+mod races;
 mod raw;
+mod running;
 mod stores;
+mod stranger;
+mod twins;

@@ -1,6 +1,7 @@
 //! The harness: real Redis servers and real `sessiond` processes on free ports, stopped when they go out of scope, and
 //! the few words in which the tests in `it/` speak of sessions. Nothing here touches a server that it did not start.
 
+pub mod naive;
 pub mod store_suite;
 
 use std::{
@@ -20,8 +21,7 @@ use serde_json::{Map, Value};
 use sessiond_proto::{
     RawStruct,
     v1::{
-        DestroyRequest, OpenRequest, SaveRequest, SaveResponse, Session,
-        session_service_client::SessionServiceClient,
+        DestroyRequest, OpenRequest, SaveRequest, SaveResponse, Session, session_service_client::SessionServiceClient,
     },
 };
 use tempfile::TempDir;
@@ -446,6 +446,12 @@ pub fn again<T: Clone>(request: &T) -> Request<T> {
     let mut repeat = Request::new(request.clone());
     repeat.metadata_mut().insert("grpc-previous-rpc-attempts", tonic::metadata::MetadataValue::from_static("1"));
     repeat
+}
+
+/// Whether nothing can be said of the outcome, because the service or its store was too slow: on a machine that stands
+/// still for seconds, as some do under load, that is no fault. Whoever is told so repeats.
+pub fn is_outage(status: &Status) -> bool {
+    matches!(status.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded)
 }
 
 /// Chance that can be repeated: a test prints the seed, and `SESSIOND_TESTS_SEED` sets it.

@@ -71,7 +71,7 @@ pub(super) fn save(request: v1::SaveRequest, limits: &Limits) -> Result<SaveComm
             "is output only: to create a session that is signed in, set subject of the request",
         );
     }
-    if creates && session.data.is_none() && !no_session {
+    if creates && session.data.is_none() && !no_session && request.changed_keys.is_empty() {
         wrong.add("session.data", "is required to create a session; it may be empty");
     }
     if request.subject.as_ref().is_some_and(|subject| subject.len() > MAX_SUBJECT_BYTES) {

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -214,7 +214,8 @@ impl Store for MemoryStore {
         let mut shard = self.shard(&key);
         let Some((record, expire_time)) = alive(&shard, &key, now) else { return Ok(Saved::Missing) };
 
-        let since = now.before(attempt.since.elapsed());
+        // Rounded down: that an operation can have come earlier than it did only makes a repeat of it more likely seen.
+        let since = now.before(attempt.since.elapsed() + Duration::from_millis(1));
         let marked = record.ring.position(save.mark).is_some();
         let forgotten = !pins(save.expected, record) && record.ring.floor >= since;
         let shown = |record: &Record, expire_time| {

@@ -121,8 +121,8 @@ impl RedisStore {
         add: impl Fn(&mut Cmd),
     ) -> Result<Reply, StoreError> {
         self.within(attempt, async |connection| {
-            // Only now, as the connection has told Redis's time.
-            let since = self.clock.at(attempt.since);
+            // Only now, as the connection has told Redis's time; and rounded down, as that makes a repeat more likely seen.
+            let since = self.clock.at(attempt.since).before(Duration::from_millis(1));
             let mut reply = self.ask(connection, script, key, attempt, since, &add).await?;
             if matches!(reply, Reply::Late) {
                 // Nothing was written. Either time is up, or Redis's clock was set: the answer told its time, so once more.

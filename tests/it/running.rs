@@ -1,0 +1,9 @@
+//! sessiond as whoever runs it sees it: how it starts and stops, what it tells, and what it keeps from one run to the next.
+
+mod health;
+mod logs;
+mod reflection;
+mod refusals;
+mod restarts;
+mod shards;
+mod stopping;
