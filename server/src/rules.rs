@@ -1,14 +1,17 @@
 //! The verbs: what Open, Save and Destroy mean. Pure decisions around one call to the store each; no wire, no Redis, no
-//! clock of its own, and chance only by the door.
+//! clock of its own, and chance only by the door. (Longer than most files here: the verbs stand with their types.)
+
+mod repeats;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use self::repeats::{follows, is_newest, mark, minted};
 use crate::{
     random::Random,
-    session::{App, Data, Etag, Handle, Mark, MarkBuilder, Mint, Record, RequestId, Salt, Secret, SessionId, Time},
+    session::{App, Data, Etag, Handle, Mark, Mint, Record, RequestId, Salt, Secret, SessionId, Time},
     store::{
         Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, RENEW_PART, Save, Saved, Store, StoreError,
     },
@@ -111,6 +114,16 @@ pub enum Error {
 /// How many renewals may be under way at once. More are left to a later Open.
 const RENEWALS: usize = 256;
 
+/// A Save, but for what it is for.
+struct Operation<'a> {
+    app: &'a App,
+    mark: Mark,
+    subject: Option<Box<str>>,
+    idle_timeout: Option<Duration>,
+    omit_data: bool,
+    attempt: Attempt,
+}
+
 /// Sessions, by the rules.
 #[derive(Clone, Debug)]
 pub struct Sessions<S> {
@@ -144,90 +157,105 @@ impl<S: Store> Sessions<S> {
         if renew && is_renewal_due(&found) {
             self.renew(claim);
         }
-        Ok(Some(session(id, found, true)))
+        Ok(Some(session(id, found, true, true)))
     }
 
     /// Creates or updates a session.
     pub async fn save(&self, app: &App, command: SaveCommand, attempt: Attempt) -> Result<Session, Error> {
         let request_id = command.request_id.unwrap_or_else(|| RequestId(self.draw()));
-        let mark = mark(&command, &request_id);
-        let SaveCommand { target, subject, idle_timeout, omit_data, .. } = command;
-        let idle_timeout = idle_timeout.map(|asked| asked.min(self.limits.max_idle_timeout));
-        match target {
-            Target::Create(data) => {
-                let handle = request_id.handle(app);
-                let salt = Salt(self.draw());
-                let secret = Secret::mint(&salt, app, handle, &mark);
-                let create = Create {
-                    app: app.clone(),
-                    handle,
-                    mark: mark.short(),
-                    mint: Mint { salt, hash: secret.hash(app, handle) },
-                    subject: subject.unwrap_or_default(),
-                    data,
-                    idle_timeout: idle_timeout.unwrap_or(self.limits.idle_timeout),
-                    lifetime: self.limits.max_lifetime,
-                };
-                match self.store.create(create, attempt).await? {
-                    Created::Stored(found) => Ok(session(SessionId { handle, secret }, found, !omit_data)),
-                    Created::Exists(found) => {
-                        let id = minted(app, &found, &mark).ok_or(Error::OutcomeUnknown)?;
-                        let untouched = found.record.etag().mark == mark.short();
-                        let session = session(id, found, !omit_data);
-                        Ok(if omit_data && !untouched { Session { etag: None, ..session } } else { session })
-                    }
-                    Created::Unknown => Err(Error::OutcomeUnknown),
-                    Created::Gone => Err(Error::NotFound),
-                }
-            }
+        let operation = Operation {
+            app,
+            mark: mark(&command, &request_id),
+            subject: command.subject,
+            idle_timeout: command.idle_timeout.map(|asked| asked.min(self.limits.max_idle_timeout)),
+            omit_data: command.omit_data,
+            attempt,
+        };
+        match command.target {
+            Target::Create(data) => self.create(operation, request_id.handle(app), data).await,
             Target::Update { id, expected, change, rotate } => {
                 let id = id.ok_or(Error::NotFound)?;
-                let replaces = matches!(change, Change::Replace(_));
-                let minting = rotate.then(|| {
-                    let salt = Salt(self.draw());
-                    (salt, Secret::mint(&salt, app, id.handle, &mark))
-                });
-                let signs_in = rotate && subject.as_ref().is_some_and(|subject| !subject.is_empty());
-                let save = Save {
-                    claim: claim(app, &id),
-                    mark: mark.short(),
-                    expected,
-                    change,
-                    rotate: minting
-                        .as_ref()
-                        .map(|(salt, secret)| Mint { salt: *salt, hash: secret.hash(app, id.handle) }),
-                    subject,
-                    // A login is a new session to the law: its lifetime begins anew (ASVS 7.2.4, NIST SP 800-63B).
-                    lifetime: signs_in.then_some(self.limits.max_lifetime),
-                    idle_timeout,
-                    max_bytes: self.limits.max_session_bytes,
-                    want_data: !omit_data,
-                };
-                let (id, found) = match self.store.save(save, attempt).await? {
-                    Saved::Stored(found) => {
-                        let secret = minting.map_or(id.secret, |(_, secret)| secret);
-                        (SessionId { handle: id.handle, secret }, found)
-                    }
-                    Saved::Repeat(found) => (id, found),
-                    Saved::Replaced { found, maybe_applied } => {
-                        let unproven = if maybe_applied { Error::OutcomeUnknown } else { Error::NotFound };
-                        let found = found.map(|found| *found);
-                        let repeat = found.and_then(|found| Some((minted(app, &found, &mark)?, found)));
-                        repeat.ok_or(unproven)?
-                    }
-                    Saved::Missing => return Err(Error::NotFound),
-                    Saved::Unknown => return Err(Error::OutcomeUnknown),
-                    Saved::SubjectNeedsRotate => return Err(Error::SubjectNeedsRotate),
-                    Saved::Conflict => return Err(Error::Changed),
-                    Saved::TooLarge => return Err(Error::TooLarge),
-                };
-                let knows = !omit_data
-                    || (replaces && is_newest(&found.record, &mark))
-                    || follows(&found.record, expected, &mark);
-                let session = session(id, found, !omit_data);
-                Ok(if knows { session } else { Session { etag: None, ..session } })
+                self.update(operation, id, expected, change, rotate).await
             }
         }
+    }
+
+    async fn create(&self, operation: Operation<'_>, handle: Handle, data: Data) -> Result<Session, Error> {
+        let Operation { app, mark, subject, idle_timeout, omit_data, attempt } = operation;
+        let (secret, mint) = self.mint(app, handle, &mark);
+        let create = Create {
+            app: app.clone(),
+            handle,
+            mark: mark.short(),
+            mint,
+            subject: subject.unwrap_or_default(),
+            data,
+            idle_timeout: idle_timeout.unwrap_or(self.limits.idle_timeout),
+            lifetime: self.limits.max_lifetime,
+        };
+        let (id, found) = match self.store.create(create, attempt).await? {
+            Created::Stored(found) => (SessionId { handle, secret }, found),
+            Created::Exists(found) => (minted(app, &found, &mark).ok_or(Error::OutcomeUnknown)?, found),
+            Created::Unknown => return Err(Error::OutcomeUnknown),
+            Created::Gone => return Err(Error::NotFound),
+        };
+        let knows = !omit_data || is_newest(&found.record, &mark);
+        Ok(session(id, found, !omit_data, knows))
+    }
+
+    async fn update(
+        &self,
+        operation: Operation<'_>,
+        id: SessionId,
+        expected: Expected,
+        change: Change,
+        rotate: bool,
+    ) -> Result<Session, Error> {
+        let Operation { app, mark, subject, idle_timeout, omit_data, attempt } = operation;
+        let replaces = matches!(change, Change::Replace(_));
+        let minted_now = rotate.then(|| self.mint(app, id.handle, &mark));
+        let signs_in = rotate && subject.as_ref().is_some_and(|subject| !subject.is_empty());
+        let save = Save {
+            claim: claim(app, &id),
+            mark: mark.short(),
+            expected,
+            change,
+            rotate: minted_now.as_ref().map(|(_, mint)| *mint),
+            subject,
+            // A login is a new session to the law: its lifetime begins anew (ASVS 7.2.4, NIST SP 800-63B).
+            lifetime: signs_in.then_some(self.limits.max_lifetime),
+            idle_timeout,
+            max_bytes: self.limits.max_session_bytes,
+            want_data: !omit_data,
+        };
+        let (id, found) = match self.store.save(save, attempt).await? {
+            Saved::Stored(found) => {
+                let secret = minted_now.map_or(id.secret, |(secret, _)| secret);
+                (SessionId { handle: id.handle, secret }, found)
+            }
+            Saved::Repeat(found) => (id, found),
+            Saved::Replaced { found, maybe_applied } => {
+                let unproven = if maybe_applied { Error::OutcomeUnknown } else { Error::NotFound };
+                let repeat = found.and_then(|found| Some((minted(app, &found, &mark)?, *found)));
+                repeat.ok_or(unproven)?
+            }
+            Saved::Missing => return Err(Error::NotFound),
+            Saved::Unknown => return Err(Error::OutcomeUnknown),
+            Saved::SubjectNeedsRotate => return Err(Error::SubjectNeedsRotate),
+            Saved::Conflict => return Err(Error::Changed),
+            Saved::TooLarge => return Err(Error::TooLarge),
+        };
+        let newest = is_newest(&found.record, &mark);
+        let knows = !omit_data || (newest && (replaces || follows(&found.record, expected)));
+        Ok(session(id, found, !omit_data, knows))
+    }
+
+    /// A new secret for this operation.
+    fn mint(&self, app: &App, handle: Handle, mark: &Mark) -> (Secret, Mint) {
+        let salt = Salt(self.draw());
+        let secret = Secret::mint(&salt, app, handle, mark);
+        let hash = secret.hash(app, handle);
+        (secret, Mint { salt, hash })
     }
 
     /// Ends the session that the id names. A malformed id (`None`) names none, and that is no error.
@@ -272,65 +300,17 @@ fn claim(app: &App, id: &SessionId) -> Claim {
     Claim { app: app.clone(), handle: id.handle, hash: id.secret.hash(app, id.handle) }
 }
 
-fn session(id: SessionId, found: Found, with_data: bool) -> Session {
+/// What the caller is shown. The etag only if it knows what is stored: an etag is what lets it replace a whole map.
+fn session(id: SessionId, found: Found, with_data: bool, knows: bool) -> Session {
     let Found { mut record, expire_time, .. } = found;
     let data = std::mem::take(&mut record.data);
-    Session { id, data: with_data.then_some(data), etag: Some(record.etag()), record, expire_time }
+    Session { id, data: with_data.then_some(data), etag: knows.then(|| record.etag()), record, expire_time }
 }
 
 /// Whether more than a tenth of the life that a renewal would give is used up. The store decides again when it renews.
 fn is_renewal_due(found: &Found) -> bool {
     let renewed = found.record.expiry(found.now);
     renewed.since(found.expire_time) * RENEW_PART > renewed.since(found.now)
-}
-
-/// The id that this operation minted, if the session's current secret is the one it would mint: then it is its repeat.
-fn minted(app: &App, found: &Found, mark: &Mark) -> Option<SessionId> {
-    let handle = found.record.handle;
-    let secret = Secret::mint(&found.record.salt, app, handle, mark);
-    (secret.hash(app, handle) == found.record.current).then_some(SessionId { handle, secret })
-}
-
-/// Whether no one saved after this operation.
-fn is_newest(record: &Record, mark: &Mark) -> bool {
-    record.etag().mark == mark.short()
-}
-
-/// Whether this operation is the newest, and what it changed is exactly the version that its caller had seen.
-fn follows(record: &Record, expected: Expected, mark: &Mark) -> bool {
-    let before =
-        record.ring.slots.get(1).map(|(mark, _)| Etag { version: record.version.wrapping_sub(1), mark: *mark });
-    is_newest(record, mark) && before.is_some_and(|before| expected.is(before))
-}
-
-/// An operation's mark covers all that its repeat sends again; so a request id that is reused for something else is not
-/// taken for a repeat. Entries come in key order, as the wire sorted them: the order a map was sent in says nothing.
-fn mark(command: &SaveCommand, request_id: &RequestId) -> Mark {
-    let idle_timeout = command.idle_timeout.map(|span| span.as_nanos().to_be_bytes());
-    let begin = |operation| {
-        MarkBuilder::new(operation, request_id)
-            .optional(command.subject.as_deref().map(str::as_bytes))
-            .optional(idle_timeout.as_ref().map(|bytes| &bytes[..]))
-    };
-    match &command.target {
-        Target::Create(data) => begin("create").field(data.as_bytes()),
-        Target::Update { expected, change, rotate, .. } => {
-            let mark = begin(if *rotate { "rotate" } else { "update" });
-            let mark = match expected {
-                Expected::Any => mark.field(b"*"),
-                Expected::Unreadable => mark.field(b"?"),
-                Expected::Etag(etag) => mark.field(&etag.version.to_be_bytes()).field(&etag.mark.0),
-            };
-            match change {
-                Change::Keep => mark.field(b"keep"),
-                Change::Replace(data) => mark.field(b"replace").field(data.as_bytes()),
-                Change::Merge(changes) => changes.iter().fold(mark.field(b"merge"), |mark, change| {
-                    mark.field(&change.key).optional(change.entry.as_deref())
-                }),
-            }
-        }
-    }
-    .finish()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod health;
 mod logs;
+mod metrics;
 mod reflection;
 mod refusals;
 mod restarts;

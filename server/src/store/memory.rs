@@ -1,5 +1,5 @@
 //! The embedded store, for development and tests: sessions in a map, and gone with the process. It keeps every promise of
-//! [`Store`], on a clock that tests can drive.
+//! [`Store`], on a clock that tests can drive. `save` is long on purpose: it is read beside `redis/lua/save.lua`, step by step.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},

@@ -98,6 +98,27 @@ async fn a_full_redis_refuses_saves_and_still_opens_and_destroys() {
     bystander.stub.store(create(j!({}))).await.expect("there is room again");
 }
 
+/// P5 where there is no room: what was applied before it ran out is told as applied, and not as refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_still_knows_a_repeat_from_what_is_new() {
+    let bystander = Bystander::of(World::redis(&[]).await).await;
+    let mut stub = bystander.world.stub();
+    let created = SaveRequest { request_id: request_id(), ..create(j!({"a": 1})) };
+    let session = stub.store(created.clone()).await.unwrap();
+    let changed = SaveRequest { request_id: request_id(), ..change(&session, &["b"], j!({"b": 2})) };
+    let after = stub.store(changed.clone()).await.unwrap();
+
+    set(&bystander, "maxmemory-policy", "noeviction").await;
+    set(&bystander, "maxmemory", "1").await;
+    assert_eq!(stub.store(changed).await.unwrap().etag, after.etag);
+    assert_eq!(stub.store(created).await.unwrap().id, session.id);
+    let stale = stub.store(replace(&session, j!({}))).await.unwrap_err();
+    assert_eq!(reason(&stale), "SESSION_CHANGED");
+    let new = stub.store(change(&after, &["c"], j!({"c": 3}))).await.unwrap_err();
+    assert_eq!(reason(&new), "STORE_FULL");
+    assert_eq!(stub.look(&session.id).await.unwrap().etag, after.etag, "nothing was written");
+}
+
 async fn set(bystander: &Bystander, name: &str, value: &str) {
     let redis = bystander.world.redis.as_ref().unwrap();
     let _: String = redis.command(&["CONFIG", "SET", name, value]).await;

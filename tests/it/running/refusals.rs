@@ -124,3 +124,14 @@ async fn no_log_shows_the_stores_password_whether_it_is_right_or_wrong() {
         assert!(!server.log().contains(PASSWORD), "the log shows the password");
     }
 }
+
+/// redis-rs greets with the password among the arguments, and a server that does not know the command quotes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_shows_the_stores_password_even_if_redis_quotes_it() {
+    let redis = TestRedis::start_with(&["--rename-command", "HELLO", "", "--save", ""]).await;
+    let _: String = redis.command(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
+    let url = redis.url().replace("//", &format!("//:{PASSWORD}@"));
+    let server = Server::start_logging(&["--store", &url], "trace").await;
+    eventually("sessiond says that it cannot ask", async || server.log().contains("not ready")).await;
+    assert!(!server.log().contains(PASSWORD), "the password is in the log");
+}

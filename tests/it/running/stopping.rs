@@ -144,6 +144,17 @@ async fn a_connection_that_never_says_a_word_holds_no_stop(world: World) {
     assert!(stopping.elapsed() < SOON, "{:?}, and --drain is 1s", stopping.elapsed());
 }
 
+/// A scanner, or a peer that lost power: keepalive begins only behind the first words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_never_says_a_word_is_closed() {
+    use tokio::io::AsyncReadExt;
+    let world = World::memory(&[]).await;
+    let mut silent = TcpStream::connect(world.server.address()).await.unwrap();
+    let mut heard = Vec::new();
+    let ended = tokio::time::timeout(sessiond_tests::PATIENCE, silent.read_to_end(&mut heard)).await;
+    assert!(ended.is_ok(), "it is still open after {:?}", sessiond_tests::PATIENCE);
+}
+
 async fn a_call_that_never_ends_holds_no_stop_longer_than_the_drain(world: World) {
     let mut server = world.server;
     let half = HalfSave::begin(&server).await;

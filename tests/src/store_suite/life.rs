@@ -1,4 +1,4 @@
-//! A session's life at the store: created, opened, renewed, destroyed, ended by time.
+//! A session at the store: created, opened, renewed, destroyed, ended by time. (A list of sentences, so as long as there are.)
 
 use std::time::{Duration, Instant};
 
