@@ -28,7 +28,7 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     pub listen: String,
 
-    /// Where sessions are kept: `memory`, or redis://[[user]:password@]host[:port][/database].
+    /// Where sessions are kept: `memory`, or `redis://[[user]:password@]host[:port][/database]`.
     #[arg(long, env = "SESSIOND_STORE", value_name = "URL", default_value = "memory", hide_env_values = true, value_parser = StoreUrlParser)]
     pub store: StoreUrl,
 
