@@ -37,6 +37,19 @@ pub struct EdgeLimits {
     pub max_calls: usize,
 }
 
+impl EdgeLimits {
+    /// How long a call that came with these headers may take in all, and what of that the store may have.
+    fn allow(&self, headers: &HeaderMap, received: Instant) -> (Duration, Attempt) {
+        let asked = header(headers, "grpc-timeout").map_or(Duration::MAX, |Timeout(asked)| asked);
+        let deadline = self.deadline.min(asked);
+        let is_repeat = header(headers, "grpc-previous-rpc-attempts").is_some_and(|attempts: u32| attempts > 0);
+        let since = if is_repeat { received.checked_sub(REPEAT_WINDOW) } else { None };
+        // The store gives up first, so that a silent store is UNAVAILABLE and not a deadline.
+        let until = received + (deadline * 9 / 10).min(MAX_BUDGET);
+        (deadline, Attempt { since: since.unwrap_or(received), until })
+    }
+}
+
 /// A gRPC service with all that every call passes.
 #[derive(Clone, Debug)]
 pub struct Edge<S> {
@@ -117,20 +130,9 @@ where
             note(&answer);
             return Box::pin(async { Ok(answer) });
         };
-        let asked = header::<Timeout>(request.headers(), "grpc-timeout").map(|timeout| timeout.0);
-        let deadline = self.limits.deadline.min(asked.unwrap_or(Duration::MAX));
-        let is_repeat =
-            header(request.headers(), "grpc-previous-rpc-attempts").is_some_and(|attempts: u32| attempts > 0);
+        let (deadline, attempt) = self.limits.allow(request.headers(), received);
         let span = tracing::debug_span!("rpc", method = %request.uri().path(), handle = field::Empty);
-        request.extensions_mut().insert(Call {
-            app: self.app.clone(),
-            attempt: Attempt {
-                since: if is_repeat { received.checked_sub(REPEAT_WINDOW).unwrap_or(received) } else { received },
-                // The store gives up first, so that a silent store is UNAVAILABLE and not a deadline.
-                until: received + (deadline * 9 / 10).min(MAX_BUDGET),
-            },
-            span: span.clone(),
-        });
+        request.extensions_mut().insert(Call { app: self.app.clone(), attempt, span: span.clone() });
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let answer = async move {
             // Before the caller stops listening, and before tonic's own timer, which answers CANCELLED.
