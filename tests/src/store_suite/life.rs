@@ -195,15 +195,13 @@ pub async fn p6_a_renewal_extends_by_the_idle_timeout(host: impl Host) {
 pub async fn p6_a_renewal_obeys_a_shortening_that_overtook_it(host: impl Host) {
     let ada = Visitor::new(host.store()).await;
     let shortened = ada.stored(Save { idle_timeout: Some(2500 * MS), ..ada.keep() }).await;
-    ada.renew().await;
-    assert_eq!(ada.there().await.expire_time, shortened.expire_time);
-    host.pass(500 * MS).await;
-    ada.renew().await;
-    let now = ada.there().await;
-    assert!(
-        now.expire_time.since(shortened.expire_time) < 2500 * MS,
-        "it goes by the new idle timeout, not by the hour"
-    );
+    for pause in [0, 500] {
+        host.pass(pause * MS).await;
+        ada.renew().await;
+        let now = ada.there().await;
+        let gained = now.expire_time.since(shortened.expire_time);
+        assert!(gained < 2500 * MS, "it goes by the new idle timeout, not by the hour: {gained:?}");
+    }
     host.pass(2500 * MS).await;
     assert_is!(ada.look().await, None, "its idle timeout is over");
 }
