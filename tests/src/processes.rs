@@ -1,4 +1,5 @@
-//! Real Redis servers and real `sessiond` processes on free ports, which end when they go out of scope.
+//! Real Redis servers and real `sessiond` processes on free ports, which end when they go out of scope. (Two kinds of process and
+//! what each can be asked: long, as the tests ask much.)
 
 use std::{
     env, fs,

@@ -1,4 +1,5 @@
 //! An operation that comes twice (P5): by its mark, by what a rotate or create minted, and what is told where neither can say.
+//! (A list of sentences, as long as there are ways to come twice.)
 //!
 //! `attempt_since` stands for an operation that came to the server, or whose first attempt may have come, a while ago.
 
