@@ -18,7 +18,7 @@ pub mod redis;
 
 use std::time::{Duration, Instant};
 
-use crate::session::{App, Data, Etag, Handle, KeyChange, Mint, Record, SecretHash, ShortMark, Time};
+use crate::session::{App, Data, Etag, Handle, KeyChange, Mint, Record, Ring, SecretHash, ShortMark, Time};
 
 /// How long after a create or a rotate its repeat is still answered with the same id, and the replaced id still destroys.
 pub const REPEAT_WINDOW: Duration = Duration::from_secs(60);
@@ -90,6 +90,28 @@ pub struct Create {
     pub idle_timeout: Duration,
     /// The absolute lifetime.
     pub lifetime: Duration,
+}
+
+impl Create {
+    /// The record that it makes at this moment.
+    pub fn record(self, now: Time) -> Record {
+        let mut ring = Ring::default();
+        ring.push(self.mark, now);
+        Record {
+            handle: self.handle,
+            version: 1,
+            deadline: now.after(self.lifetime),
+            create_time: now,
+            idle_timeout: self.idle_timeout,
+            salt: self.mint.salt,
+            current: self.mint.hash,
+            previous: None,
+            mint_time: now,
+            ring,
+            subject: self.subject,
+            data: self.data,
+        }
+    }
 }
 
 /// What came of a [`Create`].

@@ -66,26 +66,12 @@ impl Store for NaiveStore {
 
     async fn create(&self, create: Create, attempt: Attempt) -> Result<Created, StoreError> {
         let now = self.now(attempt).await?;
-        let claim = Claim { app: create.app, handle: create.handle, hash: create.mint.hash };
+        let claim = Claim { app: create.app.clone(), handle: create.handle, hash: create.mint.hash };
         let key = RedisHost::key(&claim);
         if let Some(record) = self.get(&key).await? {
             return Ok(Created::Exists(Found { record, expire_time: self.expiry(&key).await?, now }));
         }
-        let mut record = Record {
-            handle: create.handle,
-            version: 1,
-            deadline: now.after(create.lifetime),
-            create_time: now,
-            idle_timeout: create.idle_timeout,
-            salt: create.mint.salt,
-            current: create.mint.hash,
-            previous: None,
-            mint_time: now,
-            ring: Ring::default(),
-            subject: create.subject,
-            data: create.data,
-        };
-        record.ring.push(create.mark, now);
+        let record = create.record(now);
         Ok(Created::Stored(self.set(&key, &record, now).await?))
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    session::{App, Handle, Record, Ring, Time},
+    session::{App, Handle, Record, Time},
 };
 
 /// Sessions in memory. Clones share them.
@@ -156,33 +156,19 @@ impl Store for MemoryStore {
     async fn renew(&self, claim: &Claim, attempt: Attempt) -> Result<(), StoreError> {
         let (now, key) = (self.now(attempt)?, key(claim));
         let mut shard = self.shard(&key);
-        let Some((record, expire_time)) = alive(&shard, &key, now) else { return Ok(()) };
+        let Some(slot) = shard.get_mut(&key).filter(|slot| now < slot.expire_time) else { return Ok(()) };
+        let Some(record) = slot.record.as_ref().filter(|record| record.current == claim.hash) else { return Ok(()) };
         let renewed = record.expiry(now);
-        let worth = renewed.since(expire_time) * RENEW_PART > renewed.since(now);
-        if record.current == claim.hash && worth {
-            shard.get_mut(&key).expect("it is there: the lock is held").expire_time = renewed;
+        if renewed.since(slot.expire_time) * RENEW_PART > renewed.since(now) {
+            slot.expire_time = renewed;
         }
         Ok(())
     }
 
     async fn create(&self, create: Create, attempt: Attempt) -> Result<Created, StoreError> {
         let now = self.now(attempt)?;
-        let mut record = Record {
-            handle: create.handle,
-            version: 1,
-            deadline: now.after(create.lifetime),
-            create_time: now,
-            idle_timeout: create.idle_timeout,
-            salt: create.mint.salt,
-            current: create.mint.hash,
-            previous: None,
-            mint_time: now,
-            ring: Ring::default(),
-            subject: create.subject,
-            data: create.data,
-        };
-        record.ring.push(create.mark, now);
-        let key = (create.app, create.handle);
+        let key = (create.app.clone(), create.handle);
+        let record = create.record(now);
         let found = found(&record, record.expiry(now), now);
         let slot = Slot { expire_time: found.expire_time, record: Some(Box::new(record)) };
         let room = self.make_room(slot.size(), now);

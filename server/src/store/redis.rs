@@ -103,13 +103,8 @@ impl Store for RedisStore {
                 }
                 let mut answers =
                     connection.request_all(&commands).await.map_err(|error| self.link.failed(connection, &error))?;
-                if asks_time {
-                    answers
-                        .pop()
-                        .as_ref()
-                        .and_then(connection::time)
-                        .into_iter()
-                        .for_each(|now| self.link.clock.learn(now));
+                if asks_time && let Some(now) = answers.pop().as_ref().and_then(connection::time) {
+                    self.link.clock.learn(now);
                 }
                 let (bytes, expiry) = match <[Value; 2]>::try_from(answers) {
                     Ok([Value::Nil, Value::Int(_)]) => return Ok(None),
