@@ -283,9 +283,9 @@ fn binary() -> &'static Path {
         }
         let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
         assert!(built.success(), "sessiond does not build");
-        // This test's own binary lies in `deps` beside it.
+        // A test's own binary lies in `deps` beside it; a benchmark's next to it.
         let here = env::current_exe().expect("the path of this test");
-        let folder = here.ancestors().nth(2).expect("the folder above `deps`");
+        let folder = here.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a folder above `deps`");
         folder.join("sessiond")
     })
 }

@@ -1,0 +1,182 @@
+//! Why a call did not do what it was asked for, read from the `google.rpc.ErrorInfo` of the answer: the reason decides,
+//! never the text.
+
+use std::{error, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::ValueError;
+
+/// Whatever lies below: kept for a log, not for decisions.
+type Cause = Box<dyn error::Error + Send + Sync>;
+
+/// How long to wait after an outage that did not say for how long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a call failed. One variant per reason of `error_reason.proto` that a caller can act on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The service or its store cannot be asked now, or the deadline ran out (UNAVAILABLE, DEADLINE_EXCEEDED, no
+    /// connection). It is an outage and never "no session": answer 503 and leave the cookie alone. A Save that ends so was
+    /// not applied, or was applied before its deadline.
+    #[error("sessions cannot be reached just now: try again")]
+    Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+        /// What was seen, if anything was.
+        #[source]
+        cause: Option<Cause>,
+    },
+    /// There is no such session (any more): it is unknown, expired, destroyed, or its id was replaced (NOT_FOUND).
+    #[error("there is no such session (any more): start a new one")]
+    NotFound,
+    /// Another writer was first (ABORTED, SESSION_CHANGED): open again, and decide again.
+    #[error("the session was changed meanwhile: open it again and decide again")]
+    Changed,
+    /// A repeat whose first outcome can no longer be known (ABORTED, OUTCOME_UNKNOWN): open again, compare, decide.
+    #[error("it cannot be known whether this was applied: open the session again and compare")]
+    OutcomeUnknown,
+    /// The session would hold more than the service allows (INVALID_ARGUMENT, SESSION_TOO_LARGE).
+    #[error("the session would be larger than the service allows{}", limit(.limit_bytes))]
+    TooLarge {
+        /// The limit in bytes, as the service told it.
+        limit_bytes: Option<u64>,
+    },
+    /// The store has no room (RESOURCE_EXHAUSTED, STORE_FULL): opening and destroying still work.
+    #[error("the session store is full: opening and destroying still work")]
+    StoreFull,
+    /// A value cannot be kept, or is not what the caller reads it as.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// The service refused the request as it stands (INVALID_ARGUMENT, INVALID_FIELD): what it said of each field.
+    #[error("the service refused the request: {0}")]
+    Refused(String),
+    /// The service does not know this caller, or does not allow it this (UNAUTHENTICATED, PERMISSION_DENIED).
+    #[error("the service does not let this caller in: check its token")]
+    Forbidden(#[source] Cause),
+    /// Anything else: a fault in the service, or something that is not sessiond answers at its address.
+    #[error("the session service failed")]
+    Internal(#[source] Cause),
+}
+
+impl Error {
+    /// Whether this is an outage, to be answered by 503: it says nothing of the session.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    pub(crate) fn deadline() -> Self {
+        Self::Unavailable { retry_after: RETRY_AFTER, cause: Some("the deadline ran out".into()) }
+    }
+
+    pub(crate) fn unreachable(cause: impl Into<Cause>) -> Self {
+        Self::Unavailable { retry_after: RETRY_AFTER, cause: Some(cause.into()) }
+    }
+}
+
+fn limit(bytes: &Option<u64>) -> String {
+    bytes.map(|bytes| format!(" ({bytes} bytes)")).unwrap_or_default()
+}
+
+/// A status, as the retries look at it.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// Whether it may be repeated: an outage, and not the deadline's.
+    pub(crate) repeatable: bool,
+    /// Whether the service itself said so: then its connection is sound.
+    pub(crate) by_service: bool,
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info().filter(|info| info.domain == "sessiond");
+        let limit = info.and_then(|info| info.metadata.get("limit_bytes")?.parse().ok());
+        let asked_to_wait = details.retry_info().and_then(|info| info.retry_delay);
+        let retry_after = asked_to_wait.unwrap_or(RETRY_AFTER);
+        let by_service = info.is_some();
+        let reason = info.map(|info| info.reason.clone()).unwrap_or_default();
+        let code = status.code();
+        let error = match reason.as_str() {
+            "SESSION_NOT_FOUND" => Error::NotFound,
+            "SESSION_CHANGED" => Error::Changed,
+            "OUTCOME_UNKNOWN" => Error::OutcomeUnknown,
+            "SESSION_TOO_LARGE" => Error::TooLarge { limit_bytes: limit },
+            "STORE_FULL" => Error::StoreFull,
+            "INVALID_FIELD" => Error::Refused(status.message().to_owned()),
+            "CALLER_UNKNOWN" | "CALLER_NOT_ALLOWED" => Error::Forbidden(status.into()),
+            "INTERNAL" => Error::Internal(status.into()),
+            // A reason that this version does not know, a proxy in between, or no answer at all: the code has to do.
+            _ => match code {
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => outage(retry_after, status),
+                // No answer of the service's own comes without a reason: a connection that broke says these.
+                Code::Unknown | Code::Internal if !by_service => outage(retry_after, status),
+                Code::NotFound if by_service => Error::NotFound,
+                Code::Unauthenticated | Code::PermissionDenied => Error::Forbidden(status.into()),
+                _ => Error::Internal(status.into()),
+            },
+        };
+        Self { repeatable: error.is_outage() && code != Code::DeadlineExceeded, by_service, error }
+    }
+}
+
+fn outage(retry_after: Duration, status: Status) -> Error {
+    Error::Unavailable { retry_after, cause: Some(status.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn told(code: Code, reason: &str) -> Failed {
+        let limits = HashMap::from([("limit_bytes".to_owned(), "65536".to_owned())]);
+        Status::with_error_details(
+            code,
+            "text that may change",
+            ErrorDetails::with_error_info(reason, "sessiond", limits),
+        )
+        .into()
+    }
+
+    #[test]
+    fn the_reason_decides_and_not_the_code() {
+        assert!(matches!(told(Code::Aborted, "SESSION_CHANGED").error, Error::Changed));
+        assert!(matches!(told(Code::Aborted, "OUTCOME_UNKNOWN").error, Error::OutcomeUnknown));
+        assert!(matches!(told(Code::NotFound, "SESSION_NOT_FOUND").error, Error::NotFound));
+        assert!(matches!(told(Code::ResourceExhausted, "STORE_FULL").error, Error::StoreFull));
+        let too_large = told(Code::InvalidArgument, "SESSION_TOO_LARGE").error;
+        assert_eq!(too_large.to_string(), "the session would be larger than the service allows (65536 bytes)");
+    }
+
+    #[test]
+    fn only_an_outage_that_is_not_the_deadline_is_repeated() {
+        assert!(told(Code::Unavailable, "STORE_UNAVAILABLE").repeatable);
+        assert!(told(Code::Unavailable, "OVERLOADED").repeatable);
+        for (code, reason) in [
+            (Code::DeadlineExceeded, "DEADLINE"),
+            (Code::Aborted, "OUTCOME_UNKNOWN"),
+            (Code::NotFound, "SESSION_NOT_FOUND"),
+            (Code::ResourceExhausted, "STORE_FULL"),
+            (Code::Internal, "INTERNAL"),
+        ] {
+            assert!(!told(code, reason).repeatable, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_not_the_services_own_is_the_networks() {
+        for code in [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled] {
+            let failed = Failed::from(Status::new(code, "broken pipe"));
+            assert!(failed.repeatable && failed.error.is_outage() && !failed.by_service, "{code:?}");
+        }
+        // Something else listens there: no reason to believe that the session is gone.
+        assert!(matches!(Failed::from(Status::not_found("nginx")).error, Error::Internal(_)));
+        assert!(matches!(Failed::from(Status::unimplemented("")).error, Error::Internal(_)));
+    }
+}

@@ -1,0 +1,20 @@
+//! Sessions for web applications, kept by sessiond.
+
+#[cfg(feature = "actix-session")]
+pub mod actix;
+#[cfg(feature = "axum")]
+pub mod axum;
+mod client;
+pub mod cookie;
+pub mod csrf;
+mod error;
+mod id;
+mod session;
+pub mod value;
+
+pub use client::{ConfigError, Deadlines, SessionClient, SessionClientBuilder};
+pub use cookie::CookiePolicy;
+pub use error::Error;
+pub use id::SessionId;
+pub use session::{Save, Session};
+pub use value::{Map, Value, ValueError};

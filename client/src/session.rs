@@ -1,0 +1,179 @@
+//! A session as its application sees it, and what can be asked to become of it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Map, SessionId, Value, ValueError};
+
+/// A stored session, as the service last told it.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) etag: String,
+    pub(crate) data: Map,
+    pub(crate) subject: String,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) create_time: SystemTime,
+    pub(crate) expire_time: SystemTime,
+}
+
+impl Session {
+    /// The secret for the visitor's cookie.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// The session's public name, 32 lowercase hexadecimal digits: safe to log and to show, and no capability.
+    pub fn handle(&self) -> &str {
+        self.id.handle()
+    }
+
+    /// Who is signed in; `None` for an anonymous visitor.
+    pub fn subject(&self) -> Option<&str> {
+        Some(self.subject.as_str()).filter(|subject| !subject.is_empty())
+    }
+
+    /// What the application keeps. After a Save, other writers' keys are as they were when the session was opened.
+    pub fn data(&self) -> &Map {
+        &self.data
+    }
+
+    /// The value under a key, `None` if there is none.
+    ///
+    /// # Errors
+    /// When what is there is not a `T`.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ValueError> {
+        self.data.get(key).map(Value::to).transpose().map_err(|error| error.at_key(key))
+    }
+
+    /// How long it lives without being opened or saved.
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    /// When it was created, by the store's clock.
+    pub fn create_time(&self) -> SystemTime {
+        self.create_time
+    }
+
+    /// When it ends if nobody opens or saves it before, by the store's clock. (From `open`: before that Open's renewal.)
+    pub fn expire_time(&self) -> SystemTime {
+        self.expire_time
+    }
+
+    /// Begins a change of this session.
+    pub fn change(&self) -> Save {
+        self.clone().into_change()
+    }
+
+    pub(crate) fn into_change(self) -> Save {
+        let Self { id, etag, data, .. } = self;
+        Save { target: Some(Target { id, etag, data }), ..Save::default() }
+    }
+}
+
+/// Whatever version is there (RFC 9110, If-Match).
+pub(crate) const ANY_VERSION: &str = "*";
+
+/// What a Save asks for: a new session ([`Save::create`]) or a change of one ([`Session::change`]).
+///
+/// Keys that are [`set`](Self::set) or [`remove`](Self::remove)d are the whole change: every other key keeps what is
+/// stored, whatever others wrote meanwhile. [`replace_data`](Self::replace_data) replaces the whole map, and then fails
+/// with [`Changed`](crate::Error::Changed) if another writer was first.
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing is saved until `SessionClient::save` is given it"]
+pub struct Save {
+    pub(crate) target: Option<Target>,
+    pub(crate) content: Content,
+    pub(crate) rotate: bool,
+    pub(crate) subject: Option<String>,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+/// The session that a change is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) id: SessionId,
+    /// The version that is known; `*` for whatever version is there; empty if it is not known any more.
+    pub(crate) etag: String,
+    /// The data as it is known.
+    pub(crate) data: Map,
+}
+
+/// What becomes of the data.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Content {
+    /// It stays as it is, whatever the version.
+    #[default]
+    Keep,
+    /// These keys get a value or are removed.
+    Keys(BTreeMap<String, Option<Value>>),
+    /// This replaces it, if the version is still the one that was opened.
+    Whole(Map),
+}
+
+impl Save {
+    /// Begins a new session. Its id comes back with the answer; there is no other way to get one.
+    pub fn create() -> Self {
+        Self::default()
+    }
+
+    /// Begins a change of the session with this id without having opened it. [`replace_data`](Self::replace_data) then replaces
+    /// whatever is there, and the answer's data is only what was saved.
+    pub fn of(id: &SessionId) -> Self {
+        let target = Target { id: id.clone(), etag: ANY_VERSION.to_owned(), data: Map::new() };
+        Self { target: Some(target), ..Self::default() }
+    }
+
+    /// Gives a key a value.
+    ///
+    /// # Errors
+    /// When the value cannot be kept: an integer beyond 2^53, a map with keys that are no text.
+    pub fn set<T: Serialize + ?Sized>(self, key: &str, value: &T) -> Result<Self, ValueError> {
+        let value = Value::of(value).map_err(|error| error.at_key(key))?;
+        Ok(self.with(key, Some(value)))
+    }
+
+    /// Removes a key.
+    pub fn remove(self, key: &str) -> Self {
+        self.with(key, None)
+    }
+
+    pub(crate) fn with(mut self, key: &str, value: Option<Value>) -> Self {
+        match &mut self.content {
+            Content::Keys(keys) => drop(keys.insert(key.to_owned(), value)),
+            Content::Whole(data) => match value {
+                Some(value) => drop(data.insert(key.to_owned(), value)),
+                None => drop(data.remove(key)),
+            },
+            Content::Keep => self.content = Content::Keys(BTreeMap::from([(key.to_owned(), value)])),
+        }
+        self
+    }
+
+    /// Replaces the whole data, if nobody changed the session meanwhile.
+    pub fn replace_data(self, data: Map) -> Self {
+        Self { content: Content::Whole(data), ..self }
+    }
+
+    /// Gives the session a new id in the same step; the old one is dead at once. Required at login and at every change of
+    /// privilege (OWASP ASVS 7.2.4). Means nothing for a new session.
+    pub fn rotate(self) -> Self {
+        Self { rotate: true, ..self }
+    }
+
+    /// Sets who is signed in, at most 256 bytes; empty signs out. With a stored session a different one needs
+    /// [`rotate`](Self::rotate).
+    pub fn subject(self, subject: impl Into<String>) -> Self {
+        Self { subject: Some(subject.into()), ..self }
+    }
+
+    /// Sets how long the session lives without being opened or saved: at least 1 s, cut to what the service allows.
+    pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { idle_timeout: Some(idle_timeout), ..self }
+    }
+}
