@@ -25,6 +25,9 @@
 //! | reads | 1 |
 //! | reads and changes | 2 |
 //!
+//! (One more where the cookie's session is gone and a new one is to be made, and where a session was emptied; an
+//! [`update`](Session::update) that met another request's change opens and saves again.)
+//!
 //! # What is saved, and when
 //!
 //! The session is opened when the first [`Session`] is extracted, and saved when the handler has returned, before the
@@ -50,6 +53,7 @@ mod error;
 mod layer;
 mod save;
 mod session;
+mod state;
 
 pub use error::SessionError;
 pub use layer::{SessionLayer, SessionService};

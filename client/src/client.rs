@@ -1,23 +1,27 @@
 //! The three calls: deadlines, repeats, and who is asked.
 
 mod address;
+mod builder;
 mod nodes;
 mod retry;
 mod wire;
 
-use std::{fmt, sync::Arc, time::Duration};
-
-use sessiond_proto::v1::{OpenRequest, session_service_client::SessionServiceClient};
-use tokio::time::Instant;
-use tonic::{
-    Request, Response, Status,
-    metadata::AsciiMetadataValue,
-    transport::{Channel, Endpoint},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use sessiond_proto::v1::{OpenRequest, session_service_client::SessionServiceClient};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tonic::{Request, Response, Status, metadata::AsciiMetadataValue, transport::Channel};
+
+pub use self::builder::{ConfigError, SessionClientBuilder};
 use self::{
-    address::Address,
-    nodes::{Connect, Node, Nodes, Verdict},
+    nodes::{Node, Nodes, Verdict},
     retry::Budget,
 };
 use crate::{Error, Save, Session, SessionId, error::Failed};
@@ -28,12 +32,8 @@ const ATTEMPTS: u32 = 3;
 /// Below this a repeat is not worth beginning.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(5);
 
-/// How long a connection may take to be made. It goes on beyond the deadline of the call that began it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How often a connection is asked whether it still lives, and how long it may take to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Two timers of one deadline fire within this.
+const SAME_MOMENT: Duration = Duration::from_millis(2);
 
 /// A client of sessiond: cheap to clone, and all clones share one connection to each server.
 ///
@@ -51,6 +51,8 @@ struct Shared {
     token: Option<AsciiMetadataValue>,
     deadlines: Deadlines,
     budget: Budget,
+    /// The longest idle timeout that the service is known to give, in milliseconds.
+    longest_idle: AtomicU64,
 }
 
 /// The most time that each call may take, repeats included.
@@ -69,45 +71,6 @@ impl Default for Deadlines {
         let ms = Duration::from_millis;
         Self { open: ms(300), save: ms(500), destroy: ms(1_000) }
     }
-}
-
-/// Why a client cannot be made as asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// Not an address.
-    #[error(
-        "{0:?} is no address: say HOST:PORT, http://HOST:PORT or https://HOST:PORT, several with commas between them"
-    )]
-    Address(String),
-    /// `https://` without the feature `tls`.
-    #[error("https:// needs the feature `tls` of sessiond-client")]
-    TlsNotBuilt,
-    /// The certificate authority cannot be read.
-    #[error("the certificate authority cannot be read: give PEM")]
-    Authority,
-    /// The caller token is not something that a header can carry.
-    #[error("the caller token may hold visible ASCII characters only")]
-    Token,
-    /// A caller token would be readable on the network.
-    #[error(
-        "a caller token over http:// can be read on the way: say https://, or allow_plaintext_token() if the network encrypts"
-    )]
-    PlaintextToken,
-    /// A deadline of nothing.
-    #[error("a deadline of 0 leaves no time to ask: leave it out, or give it some")]
-    NoTime,
-}
-
-/// What a [`SessionClient`] is made from; see [`SessionClient::builder`].
-#[derive(Clone, Default)]
-#[must_use = "a builder makes a client with `build`"]
-pub struct SessionClientBuilder {
-    addresses: Vec<String>,
-    token: Option<String>,
-    plaintext_token: bool,
-    authority: Option<Vec<u8>>,
-    deadlines: Deadlines,
 }
 
 impl SessionClient {
@@ -147,7 +110,7 @@ impl SessionClient {
     async fn look(&self, id: &SessionId, no_renew: bool) -> Result<Option<Session>, Error> {
         let request = OpenRequest { id: id.expose().to_owned(), no_renew };
         let answer = self
-            .call(self.0.deadlines.open, request, async |mut stub, request| {
+            .call(self.0.deadlines.open, 0, request, async |mut stub, request| {
                 stub.open(request).await.map(Response::into_inner)
             })
             .await?;
@@ -161,13 +124,25 @@ impl SessionClient {
     /// replaced and another writer was first, [`Error::TooLarge`], [`Error::StoreFull`], [`Error::Refused`], and
     /// [`Error::Unavailable`] in an outage.
     pub async fn save(&self, save: Save) -> Result<Session, Error> {
-        let request = wire::save_request(&save)?;
+        let (request, before) = (wire::save_request(&save)?, u32::from(save.operation.sent));
         let answer = self
-            .call(self.0.deadlines.save, request, async |mut stub, request| {
+            .call(self.0.deadlines.save, before, request, async |mut stub, request| {
                 stub.save(request).await.map(Response::into_inner)
             })
             .await?;
-        wire::saved(answer, save)
+        let asked = save.idle_timeout;
+        let session = wire::saved(answer, save)?;
+        if asked.is_some_and(|asked| session.idle_timeout < asked) {
+            self.0.longest_idle.store(session.idle_timeout.as_millis() as u64, Ordering::Relaxed);
+        }
+        Ok(session)
+    }
+
+    /// The idle timeout that the service makes of this one, as far as it is known: so that one which was cut is not asked for
+    /// again with every request.
+    #[cfg(any(feature = "axum", feature = "actix-session"))]
+    pub(crate) fn granted(&self, idle_timeout: Duration) -> Duration {
+        idle_timeout.min(Duration::from_millis(self.0.longest_idle.load(Ordering::Relaxed)))
     }
 
     /// Ends a session, whatever became of it meanwhile: a logout always wins. An id that opens nothing is no error.
@@ -206,29 +181,32 @@ impl SessionClient {
     }
 
     async fn end(&self, request: sessiond_proto::v1::DestroyRequest) -> Result<(), Error> {
-        self.call(self.0.deadlines.destroy, request, async |mut stub, request| stub.destroy(request).await.map(drop))
+        self.call(self.0.deadlines.destroy, 0, request, async |mut stub, request| stub.destroy(request).await.map(drop))
             .await
     }
 
-    /// One call with its repeats, all within one deadline.
+    /// One call with its repeats, all within one deadline. It was tried so often `before`, in calls of its own.
     async fn call<Q: Clone, A>(
         &self,
         deadline: Duration,
+        before: u32,
         request: Q,
         ask: impl AsyncFn(SessionServiceClient<Channel>, Request<Q>) -> Result<A, Status>,
     ) -> Result<A, Error> {
         let shared = &*self.0;
-        let until = Instant::now() + deadline;
+        let until = Instant::now() + deadline.min(retry::FOR_EVER);
         shared.budget.called();
         let mut last: Option<Arc<Node>> = None;
         let mut attempt = 0;
+        let mut outage = None;
         loop {
-            let turn = tokio::time::timeout_at(until, shared.nodes.turn(last.as_deref()))
-                .await
-                .map_err(|_| Error::deadline())??;
+            let turn = match shared.nodes.turn(last.as_deref()) {
+                Some(turn) => turn,
+                None => timeout_at(until, shared.nodes.first_turn()).await.map_err(|_| Error::deadline())??,
+            };
             let stub = SessionServiceClient::new(turn.0.channel.clone());
-            let asked = ask(stub, shared.request(request.clone(), attempt, until));
-            let failed: Failed = match tokio::time::timeout_at(until, asked).await {
+            let asked = ask(stub, shared.request(request.clone(), before + attempt, until));
+            let failed: Failed = match timeout_at(until, asked).await {
                 Ok(Ok(answer)) => {
                     shared.nodes.heard(&turn.0, Verdict::Answered);
                     return Ok(answer);
@@ -239,33 +217,42 @@ impl SessionClient {
                     return Err(Error::deadline());
                 }
             };
-            let lost = failed.error.is_outage() && !failed.by_service;
-            shared.nodes.heard(&turn.0, if lost { Verdict::Lost } else { Verdict::Answered });
-            attempt += 1;
-            let asked_to_wait = match failed.error {
-                Error::Unavailable { retry_after, .. } if failed.by_service => Some(retry_after),
-                _ => None,
+            let verdict = match failed.error.is_outage() && !failed.by_service {
+                false => Verdict::Answered,
+                // tonic heeds the deadline too, and may be first.
+                true if Instant::now() + SAME_MOMENT > until => {
+                    shared.nodes.heard(&turn.0, Verdict::Silent);
+                    return Err(Error::deadline());
+                }
+                true => Verdict::Lost,
             };
-            let next = Instant::now() + retry::wait(attempt, asked_to_wait);
+            shared.nodes.heard(&turn.0, verdict);
+            attempt += 1;
+            let next = Instant::now() + retry::wait(attempt, failed.asked_to_wait);
             let in_time = next + SHORTEST_ATTEMPT < until;
             if !failed.repeatable || attempt == ATTEMPTS || !in_time || !shared.budget.allows_repeat() {
-                return Err(failed.error);
+                return Err(match (failed.error, outage) {
+                    // It says nothing of an earlier attempt, which may have been applied.
+                    (Error::Internal(_) | Error::Forbidden(_) | Error::Refused(_), Some(outage)) => outage,
+                    (error, _) => error,
+                });
             }
+            outage = Some(failed.error);
             last = Some(Arc::clone(&turn.0));
             drop(turn);
-            tokio::time::sleep_until(next).await;
+            sleep_until(next).await;
         }
     }
 }
 
 impl Shared {
-    fn request<Q>(&self, message: Q, attempt: u32, until: Instant) -> Request<Q> {
+    fn request<Q>(&self, message: Q, attempts: u32, until: Instant) -> Request<Q> {
         let mut request = Request::new(message);
         request.set_timeout(until.saturating_duration_since(Instant::now()));
         let headers = request.metadata_mut();
-        if attempt > 0 {
+        if attempts > 0 {
             // gRFC A6; the service then looks further back for the first attempt.
-            headers.insert("grpc-previous-rpc-attempts", AsciiMetadataValue::from(attempt));
+            headers.insert("grpc-previous-rpc-attempts", attempts.into());
         }
         if let Some(token) = &self.token {
             headers.insert("authorization", token.clone());
@@ -274,122 +261,8 @@ impl Shared {
     }
 }
 
-impl SessionClientBuilder {
-    /// Adds an address, or several with commas between them. Without any it is `http://127.0.0.1:50051`, where `sessiond`
-    /// listens by default.
-    pub fn address(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push(address.into());
-        self
-    }
-
-    /// The token by which the service knows this caller, sent as `authorization: Bearer …` with every call.
-    pub fn token(self, token: impl Into<String>) -> Self {
-        Self { token: Some(token.into()), ..self }
-    }
-
-    /// Lets the token go over `http://` to another machine: for networks that encrypt by themselves (a service mesh).
-    pub fn allow_plaintext_token(self) -> Self {
-        Self { plaintext_token: true, ..self }
-    }
-
-    /// The certificate authority, in PEM, that `https://` servers are verified against, instead of the system's.
-    pub fn certificate_authority(self, pem: impl Into<Vec<u8>>) -> Self {
-        Self { authority: Some(pem.into()), ..self }
-    }
-
-    /// The most time that each call may take.
-    pub fn deadlines(self, deadlines: Deadlines) -> Self {
-        Self { deadlines, ..self }
-    }
-
-    /// Makes the client. It connects with the first call.
-    ///
-    /// # Errors
-    /// When something was asked for that cannot be.
-    pub fn build(self) -> Result<SessionClient, ConfigError> {
-        let given = if self.addresses.is_empty() { vec!["http://127.0.0.1:50051".to_owned()] } else { self.addresses };
-        let addresses: Vec<Address> = given
-            .iter()
-            .map(|text| Address::read_all(text))
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .flatten()
-            .collect();
-        let Deadlines { open, save, destroy } = self.deadlines;
-        if [open, save, destroy].iter().any(Duration::is_zero) {
-            return Err(ConfigError::NoTime);
-        }
-        let token = match self.token {
-            None => None,
-            Some(_) if !self.plaintext_token && addresses.iter().any(|one| !one.tls && !one.is_loopback()) => {
-                return Err(ConfigError::PlaintextToken);
-            }
-            Some(token) => {
-                let mut value =
-                    AsciiMetadataValue::try_from(format!("Bearer {token}")).map_err(|_| ConfigError::Token)?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        let connect = connector(&addresses, self.authority)?;
-        let nodes = Arc::new(Nodes::new(addresses, connect, Box::new(address::system)));
-        let shared = Shared { nodes, token, deadlines: self.deadlines, budget: Budget::default() };
-        Ok(SessionClient(Arc::new(shared)))
-    }
-}
-
-/// How a server is connected to. All that can be wrong is found out here and not with the first call.
-fn connector(addresses: &[Address], authority: Option<Vec<u8>>) -> Result<Connect, ConfigError> {
-    #[cfg(not(feature = "tls"))]
-    if authority.is_some() {
-        return Err(ConfigError::TlsNotBuilt);
-    }
-    for address in addresses {
-        endpoint(address, &address.origin(), authority.as_deref())?;
-    }
-    Ok(Box::new(move |(address, socket)| {
-        let to = format!("{}://{socket}", if address.tls { "https" } else { "http" });
-        endpoint(address, &to, authority.as_deref()).expect("the same was made once before")
-    }))
-}
-
-#[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "only TLS has an authority"))]
-fn endpoint(address: &Address, to: &str, authority: Option<&[u8]>) -> Result<Endpoint, ConfigError> {
-    let refused = || ConfigError::Address(address.origin());
-    let endpoint = Endpoint::from_shared(to.to_owned())
-        .map_err(|_| refused())?
-        .origin(address.origin().parse().map_err(|_| refused())?)
-        .user_agent(concat!("sessiond-client/", env!("CARGO_PKG_VERSION")))
-        .map_err(|_| refused())?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    #[cfg(feature = "tls")]
-    if address.tls {
-        use tonic::transport::{Certificate, ClientTlsConfig};
-        let tls = ClientTlsConfig::new().domain_name(address.name());
-        let tls = match authority {
-            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
-            None => tls.with_native_roots(),
-        };
-        return endpoint.tls_config(tls).map_err(|_| ConfigError::Authority);
-    }
-    Ok(endpoint)
-}
-
 impl fmt::Debug for SessionClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionClient").field("deadlines", &self.0.deadlines).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for SessionClientBuilder {
-    /// Without the token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { addresses, deadlines, .. } = self;
-        f.debug_struct("SessionClientBuilder")
-            .field("addresses", addresses)
-            .field("deadlines", deadlines)
-            .finish_non_exhaustive()
     }
 }

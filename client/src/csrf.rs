@@ -5,7 +5,9 @@
 //! [`Session::check_csrf`](crate::axum::Session::check_csrf). Without: keep [`secret`] in the session, print a [`token`] of it
 //! into each form, and let [`check`] decide.
 //!
-//! The secret lives as long as the session, and a login replaces it. Replacing it by time is left to the application.
+//! The secret lives as long as the session, and a login replaces it. Replacing it by time is left to the application. The first
+//! token of a session puts the secret into it, and so makes it one that is stored: where strangers only look, print no form
+//! that needs one. Of two tabs that print a session's first token at the same moment, one will have to load its page again.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq;
@@ -46,6 +48,12 @@ pub fn check(secret: Option<&str>, token: &str) -> bool {
     mask.copy_from_slice(&token[..LEN]);
     masked.copy_from_slice(&token[LEN..]);
     xor(mask, masked).ct_eq(&secret).into()
+}
+
+/// Whether this is a secret as [`secret`] makes them.
+#[cfg(feature = "axum")]
+pub(crate) fn is_secret(text: &str) -> bool {
+    read::<LEN>(text).is_some()
 }
 
 fn read<const N: usize>(text: &str) -> Option<[u8; N]> {

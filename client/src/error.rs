@@ -20,7 +20,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub enum Error {
     /// The service or its store cannot be asked now, or the deadline ran out (UNAVAILABLE, DEADLINE_EXCEEDED, no
     /// connection). It is an outage and never "no session": answer 503 and leave the cookie alone. A Save that ends so was
-    /// not applied, or was applied before its deadline.
+    /// applied or not, or may still be, within the two seconds that the service gives its store once it sees the call: repeat
+    /// it as [`Save::again`](crate::Save::again) does, and it takes effect once.
     #[error("sessions cannot be reached just now: try again")]
     Unavailable {
         /// When to try again.
@@ -87,6 +88,8 @@ pub(crate) struct Failed {
     pub(crate) repeatable: bool,
     /// Whether the service itself said so: then its connection is sound.
     pub(crate) by_service: bool,
+    /// How long whoever answered asked to wait, be it the service or a proxy in front of it.
+    pub(crate) asked_to_wait: Option<Duration>,
 }
 
 impl From<Status> for Failed {
@@ -114,11 +117,12 @@ impl From<Status> for Failed {
                 // No answer of the service's own comes without a reason: a connection that broke says these.
                 Code::Unknown | Code::Internal if !by_service => outage(retry_after, status),
                 Code::NotFound if by_service => Error::NotFound,
+                Code::InvalidArgument if by_service => Error::Refused(status.message().to_owned()),
                 Code::Unauthenticated | Code::PermissionDenied => Error::Forbidden(status.into()),
                 _ => Error::Internal(status.into()),
             },
         };
-        Self { repeatable: error.is_outage() && code != Code::DeadlineExceeded, by_service, error }
+        Self { repeatable: error.is_outage() && code != Code::DeadlineExceeded, by_service, asked_to_wait, error }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sessions for web applications, kept by sessiond.
+#![doc = include_str!("../README.md")]
 
 #[cfg(feature = "actix-session")]
 pub mod actix;
@@ -11,6 +11,10 @@ mod error;
 mod id;
 mod session;
 pub mod value;
+
+#[cfg(feature = "axum")]
+#[doc = include_str!("../docs/from-tower-sessions.md")]
+pub mod from_tower_sessions {}
 
 pub use client::{ConfigError, Deadlines, SessionClient, SessionClientBuilder};
 pub use cookie::CookiePolicy;

@@ -2,15 +2,17 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     time::{Duration, SystemTime},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
 
 use crate::{Map, SessionId, Value, ValueError};
 
 /// A stored session, as the service last told it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Session {
     pub(crate) id: SessionId,
     pub(crate) etag: String,
@@ -72,7 +74,7 @@ impl Session {
 
     pub(crate) fn into_change(self) -> Save {
         let Self { id, etag, data, .. } = self;
-        Save { target: Some(Target { id, etag, data }), ..Save::default() }
+        Save::new(Some(Target { id, etag, data }))
     }
 }
 
@@ -81,10 +83,12 @@ pub(crate) const ANY_VERSION: &str = "*";
 
 /// What a Save asks for: a new session ([`Save::create`]) or a change of one ([`Session::change`]).
 ///
+/// Each is one operation, and a clone is another one. To repeat one whose answer never came
+/// ([`Unavailable`](crate::Error::Unavailable)) keep what [`again`](Self::again) gives: it takes effect once all the same.
+///
 /// Keys that are [`set`](Self::set) or [`remove`](Self::remove)d are the whole change: every other key keeps what is
 /// stored, whatever others wrote meanwhile. [`replace_data`](Self::replace_data) replaces the whole map, and then fails
 /// with [`Changed`](crate::Error::Changed) if another writer was first.
-#[derive(Clone, Debug, Default)]
 #[must_use = "nothing is saved until `SessionClient::save` is given it"]
 pub struct Save {
     pub(crate) target: Option<Target>,
@@ -92,6 +96,39 @@ pub struct Save {
     pub(crate) rotate: bool,
     pub(crate) subject: Option<String>,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) operation: Operation,
+}
+
+/// What makes an operation the same one when it is sent again.
+#[derive(Clone)]
+pub(crate) struct Operation {
+    /// A random (v4) UUID (AIP-155), as secret as an id.
+    pub(crate) request_id: Uuid,
+    /// Whether it was sent before, by another call.
+    pub(crate) sent: bool,
+}
+
+impl Clone for Save {
+    /// The same change as an operation of its own: of two that create, each makes a session.
+    fn clone(&self) -> Self {
+        let Self { target, content, rotate, subject, idle_timeout, operation: _ } = self;
+        let (target, content, subject) = (target.clone(), content.clone(), subject.clone());
+        Self { content, rotate: *rotate, subject, idle_timeout: *idle_timeout, ..Self::new(target) }
+    }
+}
+
+impl fmt::Debug for Session {
+    /// Its public name: a subject is mostly somebody's address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Save {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let handle = self.target.as_ref().map(|target| target.id.handle());
+        f.debug_struct("Save").field("handle", &handle).finish_non_exhaustive()
+    }
 }
 
 /// The session that a change is for.
@@ -119,14 +156,24 @@ pub(crate) enum Content {
 impl Save {
     /// Begins a new session. Its id comes back with the answer; there is no other way to get one.
     pub fn create() -> Self {
-        Self::default()
+        Self::new(None)
+    }
+
+    fn new(target: Option<Target>) -> Self {
+        let operation = Operation { request_id: Uuid::new_v4(), sent: false };
+        Self { target, content: Content::Keep, rotate: false, subject: None, idle_timeout: None, operation }
     }
 
     /// Begins a change of the session with this id without having opened it. [`replace_data`](Self::replace_data) then replaces
     /// whatever is there, and the answer's data is only what was saved.
     pub fn of(id: &SessionId) -> Self {
-        let target = Target { id: id.clone(), etag: ANY_VERSION.to_owned(), data: Map::new() };
-        Self { target: Some(target), ..Self::default() }
+        Self::new(Some(Target { id: id.clone(), etag: ANY_VERSION.to_owned(), data: Map::new() }))
+    }
+
+    /// This very operation, to be sent once more: if it was applied, it is not applied again.
+    pub fn again(&self) -> Self {
+        let operation = Operation { sent: true, ..self.operation.clone() };
+        Self { operation, ..self.clone() }
     }
 
     /// Gives a key a value.

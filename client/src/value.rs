@@ -48,7 +48,7 @@ pub use error::ValueError;
 pub use integer::Integer;
 
 #[cfg(feature = "actix-session")]
-pub(crate) use wire::INTEGER;
+pub(crate) use wire::{ESCAPE, ESCAPED, FLOAT, INTEGER};
 pub(crate) use wire::{decode, encode};
 
 /// Values by name: a session's data, and every map within it.
@@ -156,7 +156,7 @@ impl Value {
 const EXACT: i64 = 1 << 53;
 
 /// The integer that a plain number means; `None` if it means a float.
-fn as_integer(number: f64) -> Option<i64> {
+pub(crate) fn as_integer(number: f64) -> Option<i64> {
     let whole = number.trunc() == number && number.abs() <= EXACT as f64;
     let negative_zero = number == 0.0 && number.is_sign_negative();
     (whole && !negative_zero).then_some(number as i64)

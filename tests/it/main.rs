@@ -1,5 +1,8 @@
 //! The service against the real thing: a real process, a real Redis, a real network. One file per question.
 
+mod actix;
+mod browser;
+mod client;
 mod errors;
 mod lifecycle;
 mod model;
@@ -11,3 +14,5 @@ mod running;
 mod stores;
 mod stranger;
 mod twins;
+mod vectors;
+mod web;

@@ -12,7 +12,8 @@ use serde_json::Value;
 use sessiond::config::Config;
 use sessiond_tests::{Calls, Server, TestRedis, World, change, create};
 
-const PAPERS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
+const PAPERS: [&str; 6] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "client/README.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository")
@@ -96,7 +97,8 @@ fn the_readme_names_every_promise_and_where_it_is_proved() {
 #[test]
 fn the_readmes_ways_to_start_are_ones() {
     let readme = read("README.md");
-    let starts: Vec<_> = readme.lines().filter_map(|line| line.strip_prefix("cargo run")).collect();
+    let starts = readme.lines().filter(|line| !line.contains("--example"));
+    let starts: Vec<_> = starts.filter_map(|line| line.strip_prefix("cargo run")).collect();
     assert_eq!(starts.len(), 2);
     for arguments in starts {
         let arguments = arguments.strip_prefix(" --").unwrap_or(arguments).split_whitespace();
@@ -164,7 +166,7 @@ fn every_path_in_the_papers_leads_somewhere() {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let links = links.filter(|link| !link.contains("://")).map(|link| link.split('#').next().unwrap_or_default());
         let named = text.split('`').skip(1).step_by(2).filter_map(|code| code.split_whitespace().next());
-        let folders = ["server/", "proto/", "tests/", "scripts/", "deploy/", ".ci/"];
+        let folders = ["server/", "client/", "bench/", "proto/", "tests/", "scripts/", "deploy/", ".ci/"];
         let named = named.filter(|name| folders.iter().any(|folder| name.starts_with(folder)));
         for path in links.chain(named).filter(|path| !path.is_empty()) {
             assert!(root().join(path).exists(), "{paper} names {path}, which is not there");
@@ -252,15 +254,20 @@ const DOORS: [(&str, &str); 3] = [
     ("main.rs", "redis::RedisStore"),
 ];
 
-/// The Rust files of the service: their path below `server/src`, and their code without comments and tests.
+/// The Rust files of the service.
 fn code() -> Vec<(String, String)> {
-    let sources = files("server/src").into_iter().filter(|path| path.ends_with(".rs"));
+    code_below("server/src")
+}
+
+/// The Rust files below a folder: their path in it, and their code without comments and tests.
+fn code_below(folder: &str) -> Vec<(String, String)> {
+    let sources = files(folder).into_iter().filter(|path| path.ends_with(".rs"));
     let uncommented = |text: String| {
         let tested = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
         let lines = tested.lines().filter(|line| !line.trim_start().starts_with("//"));
         lines.map(|line| line.split(" // ").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
     };
-    sources.map(|path| (path["server/src/".len()..].to_owned(), uncommented(read(&path)))).collect()
+    sources.map(|path| (path[folder.len() + 1..].to_owned(), uncommented(read(&path)))).collect()
 }
 
 /// The file that stands for a room: `grpc/wire.rs` lives in `grpc.rs`, and `store/redis/keys.rs` in `store/redis.rs`.
@@ -303,6 +310,49 @@ fn every_room_looks_only_to_its_left() {
         let seen = mentions(&code);
         for word in must_not_see(&room) {
             assert!(!seen.contains(&word), "{path} mentions `{word}`, which {room} must not see");
+        }
+    }
+}
+
+/// What a file of the client must not mention: its rooms are the second table of ARCHITECTURE.md.
+fn client_must_not_see(file: &str) -> Vec<&'static str> {
+    const PROTOBUF: [&str; 3] = ["prost", "prost_types", "sessiond_proto"];
+    const TONIC: [&str; 2] = ["tonic", "tonic_types"];
+    const FRAMEWORKS: [&str; 5] = ["axum_core", "tower_layer", "tower_service", "actix_session", "anyhow"];
+    // The service, which the client knows by its contract alone.
+    const SERVICE: [&str; 1] = ["sessiond"];
+    let is = |room: &str| file == format!("{room}.rs") || file.starts_with(&format!("{room}/"));
+    let mut unseen = SERVICE.to_vec();
+    if !is("client") && !matches!(file, "value/wire.rs" | "actix/json.rs") {
+        unseen.extend(PROTOBUF);
+    }
+    if !is("client") && file != "error.rs" {
+        unseen.extend(TONIC);
+    }
+    if !is("axum") && !is("actix") {
+        unseen.extend(FRAMEWORKS);
+    }
+    if !is("axum") && !is("client") && !is("cookie") {
+        unseen.push("http");
+    }
+    if !is("axum") && !is("client") {
+        unseen.push("tokio");
+    }
+    unseen
+}
+
+#[test]
+fn the_clients_rooms_see_what_they_may() {
+    let sources = code_below("client/src");
+    assert!(sources.len() > 20);
+    for (path, code) in sources {
+        // Files of tests alone.
+        if path.ends_with("/tests.rs") || path.ends_with("/vectors.rs") {
+            continue;
+        }
+        let seen = mentions(&code);
+        for word in client_must_not_see(&path) {
+            assert!(!seen.contains(&word), "client/src/{path} mentions `{word}`, which its room must not see");
         }
     }
 }

@@ -3,7 +3,9 @@
 
 pub mod naive;
 mod processes;
+mod shop;
 pub mod store_suite;
+pub mod web;
 mod words;
 
 use std::{
@@ -12,6 +14,7 @@ use std::{
 };
 
 pub use processes::{Server, Stub, TestRedis, World, command, reserved_port};
+pub use shop::{Chromium, Shop};
 pub use words::*;
 
 /// The longest that anything is waited for.

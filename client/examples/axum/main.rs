@@ -5,7 +5,8 @@
 //! ```
 //!
 //! It serves on 127.0.0.1:3000, or where `LISTEN` says. Sessions are kept by the sessiond at `SESSIOND_ADDRESS`; without that,
-//! by one of its own in this process, which forgets them when it ends.
+//! by one of its own in this process, which forgets them when it ends. (Without https browsers take a `Secure` cookie from the
+//! own machine only, and Safari not even from there.)
 //!
 //! What happens is in this file, what may come in is in `form.rs`, what it looks like in `pages.rs`.
 
@@ -13,7 +14,7 @@ mod embedded;
 mod form;
 mod pages;
 
-use std::{collections::BTreeMap, env, error::Error};
+use std::{collections::BTreeMap, env, error::Error, time::Duration};
 
 use axum::{
     Router,
@@ -26,7 +27,7 @@ use axum::{
 use maud::Markup;
 use serde::Deserialize;
 use sessiond_client::{
-    SessionClient,
+    Deadlines, SessionClient,
     axum::{Session, SessionError, SessionLayer},
 };
 use tokio::net::TcpListener;
@@ -46,9 +47,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok(address) => address,
         Err(_) => embedded::start_sessiond()?.to_string(),
     };
-    let listener = TcpListener::bind(env::var("LISTEN").as_deref().unwrap_or("127.0.0.1:3000")).await?;
+    let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(&listen).await.map_err(|error| format!("LISTEN={listen}: {error}"))?;
+    // More patience than usual: this may be a debug build on a machine that compiles something else.
+    let patience = Duration::from_secs(5);
+    let deadlines = Deadlines { open: patience, save: patience, destroy: patience };
+    let sessions = SessionClient::builder().address(&sessiond).deadlines(deadlines).build()?;
     println!("The shop is open: http://{}  (sessions: sessiond at {sessiond})", listener.local_addr()?);
-    axum::serve(listener, shop(SessionClient::new(&sessiond)?)).await?;
+    axum::serve(listener, shop(sessions)).await?;
     Ok(())
 }
 

@@ -161,7 +161,7 @@ fn layout(title: &str, visitor: Option<&Visitor>, main: Markup) -> Markup {
                             a href="/" aria-current=[(title == "Shop").then_some("page")] { "Shop" }
                             a href="/cart" aria-current=[(title == "Cart").then_some("page")] { "Cart " span #count .badge { (count) } }
                         }
-                        @if let Some(name) = &visitor.name { span #name .name { (name) } }
+                        @if let Some(name) = &visitor.name { span #name .name { (name) } } @else { a.sign-in href="#session" { "Sign in" } }
                     }
                 }
                 div.page {

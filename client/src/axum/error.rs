@@ -52,7 +52,8 @@ pub enum SessionError {
     /// `sign_in` was given nobody: 500.
     #[error("nobody to sign in: the subject is empty; to sign out, destroy the session")]
     NoSubject,
-    /// The service refused what was asked ([`Error::TooLarge`], [`Error::StoreFull`], a wrong token), or failed: 500.
+    /// The service refused what was asked ([`Error::TooLarge`], a wrong token), or failed: 500; or its store is full
+    /// ([`Error::StoreFull`]): 503.
     #[error(transparent)]
     Service(Error),
 }
@@ -71,10 +72,15 @@ impl From<Error> for SessionError {
 }
 
 impl SessionError {
+    /// An outage that was seen before in this request.
+    pub(super) fn outage(retry_after: Duration) -> Self {
+        Self::Unavailable { retry_after, source: Error::Unavailable { retry_after, cause: None } }
+    }
+
     /// The status of its response.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable { .. } | Self::Service(Error::StoreFull) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Vanished | Self::Conflict | Self::OutcomeUnknown => StatusCode::CONFLICT,
             Self::Forged => StatusCode::FORBIDDEN,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -85,9 +91,9 @@ impl SessionError {
 impl IntoResponse for SessionError {
     fn into_response(self) -> Response {
         let status = self.status();
-        // What is wrong in the application or its set-up is for its log, and not for its visitors.
-        let text = match status {
-            StatusCode::INTERNAL_SERVER_ERROR => {
+        let text = match self {
+            // What is wrong in the application or its set-up is for its log, and not for its visitors.
+            Self::Service(_) | Self::Value(_) | Self::NoLayer | Self::NoSubject | Self::ResponseLeft => {
                 tracing::error!(error = &self as &dyn std::error::Error, "a session could not be used");
                 "something went wrong\n".to_owned()
             }
@@ -96,8 +102,10 @@ impl IntoResponse for SessionError {
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Self::Unavailable { retry_after, .. } = self {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             // In whole seconds (RFC 9110), and never at once.
+            let retry_after =
+                if let Self::Unavailable { retry_after, .. } = self { retry_after } else { Duration::ZERO };
             let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }

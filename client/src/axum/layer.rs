@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::{
     Session, SessionError,
-    session::{Cookie, Shared},
+    state::{Cookie, Shared},
 };
 use crate::{CookiePolicy, SessionClient};
 
@@ -120,34 +120,57 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut http_request: Request<B>) -> Self::Future {
         let shared = Arc::new(Shared::new(Arc::clone(&self.settings)));
-        request.extensions_mut().insert(Session(Arc::clone(&shared)));
+        http_request.extensions_mut().insert(Session(Arc::clone(&shared)));
         // Not the clone: it has not been asked whether it is ready.
         let inner = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, inner);
+        let request = UnderWay(shared);
+        let answer = ready.call(http_request);
         Box::pin(async move {
-            let response = ready.call(request).await?;
-            Ok(if shared.accessed() { shared.finish(response.into_response()).await } else { response.into_response() })
+            let response = answer.await?.into_response();
+            Ok(if request.0.accessed() { request.0.finish(response).await } else { response })
         })
+    }
+}
+
+/// A request whose response has not left. When nobody waits for it any more, nothing of what it did is saved, and no cookie can
+/// be set for what still holds its session.
+struct UnderWay(Arc<Shared>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if !state.left {
+            state.forget();
+            state.left = true;
+        }
     }
 }
 
 impl Shared {
     /// Saves, and tells the browser.
     async fn finish(&self, response: Response) -> Response {
-        let mut response = match self.save().await {
-            Ok(()) => response,
+        // Nobody saves what needs a cookie between this save and the moment the response leaves.
+        let _turn = self.saving.lock().await;
+        let (saved, mut response) = match self.save_in_turn().await {
+            Ok(()) => (true, response),
             Err(error) => {
                 let handle = self.state().stored.as_ref().map(|session| session.handle().to_owned());
                 warn!(?handle, error = &error as &dyn std::error::Error, "the changes of a session were not saved");
-                match &self.settings.on_error {
+                let response = match &self.settings.on_error {
                     Some(decide) => decide(error, response),
                     None => error.into_response(),
-                }
+                };
+                (false, response)
             }
         };
         let mut state = self.state();
+        if !saved {
+            // The visitor is told that it was not kept.
+            state.forget();
+        }
         state.left = true;
         let headers = response.headers_mut();
         vary_by_cookie(headers);
@@ -164,7 +187,7 @@ impl Shared {
         }
         if state.signed_out && self.settings.clear_site_data {
             let clear = HeaderValue::from_static("\"cache\", \"storage\"");
-            headers.insert(HeaderName::from_static("clear-site-data"), clear);
+            headers.append(HeaderName::from_static("clear-site-data"), clear);
         }
         drop(state);
         response

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{
     SessionError,
     changes::Changes,
-    session::{Cookie, Shared, State},
+    state::{Cookie, Shared, State, Taken},
 };
 use crate::{Error, Map, Save, Session as Stored};
 
@@ -16,29 +16,85 @@ use crate::{Error, Map, Save, Session as Stored};
 const CONTEND_FOR: Duration = Duration::from_secs(2);
 
 impl Shared {
-    /// Saves what is not saved yet. What fails stays to be saved.
+    /// Saves what is not saved yet.
     pub(super) async fn save(&self) -> Result<(), SessionError> {
         let _turn = self.saving.lock().await;
+        self.save_in_turn().await
+    }
+
+    /// The same, for whoever has the turn. What fails stays to be saved, and so does what is given up halfway; what is over
+    /// does not.
+    pub(super) async fn save_in_turn(&self) -> Result<(), SessionError> {
+        let outcome = self.try_to_save().await;
+        match &outcome {
+            Ok(()) => self.settle(),
+            Err(SessionError::Vanished) => self.state().bury(),
+            // Never repeated by a library: whoever is told so looks, and decides.
+            Err(SessionError::OutcomeUnknown) => {
+                self.state().taken = Taken::Nothing;
+                self.settle();
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn try_to_save(&self) -> Result<(), SessionError> {
+        self.resume().await?;
         let changes = {
             let mut state = self.state();
-            state.prune();
-            mem::take(&mut state.changes)
+            if !state.is_modified() {
+                return Ok(());
+            }
+            let changes = mem::take(&mut state.changes);
+            state.taken = Taken::Unsaved(changes.clone());
+            changes
         };
-        if changes.is_nothing() {
-            return Ok(());
-        }
-        let outcome = self.carry_out(changes.clone()).await;
-        let mut state = self.state();
-        match outcome {
-            Ok(()) => state.settle(),
-            Err(error) => {
-                // It is over, and so is what was meant for it: there is nothing to try again.
-                if !matches!(error, SessionError::Vanished) {
-                    state.changes.put_back(changes);
+        self.carry_out(changes).await?;
+        self.state().taken = Taken::Nothing;
+        Ok(())
+    }
+
+    /// Sees to what an earlier save left. What may have been applied is sent again: the same operation, so that it takes effect
+    /// once. What was not is done together with what was changed since.
+    async fn resume(&self) -> Result<(), SessionError> {
+        let unsure = match &self.state().taken {
+            Taken::Unsure { sent, .. } => Some(sent.again()),
+            Taken::Nothing | Taken::Unsaved(_) => None,
+        };
+        if let Some(sent) = unsure {
+            match self.send(sent).await {
+                Ok(()) => {
+                    self.state().taken = Taken::Nothing;
+                    self.settle();
                 }
-                return Err(error);
+                Err(error) if error.is_outage() || matches!(error, Error::OutcomeUnknown) => return Err(error.into()),
+                // It was not applied: now that is known.
+                Err(_) => {}
             }
         }
+        let mut state = self.state();
+        if let Taken::Unsaved(earlier) = mem::take(&mut state.taken) {
+            let since = mem::take(&mut state.changes);
+            state.changes = earlier.then(since);
+        }
+        Ok(())
+    }
+
+    /// Sends a Save. One that gives a new id only while the browser can still be told.
+    async fn send(&self, save: Save) -> Result<(), Error> {
+        let gives_id = save.target.is_none() || save.rotate;
+        self.state().sending(&save);
+        let answer = self.settings.client.save(save).await;
+        let mut state = self.state();
+        if !matches!(&answer, Err(error) if error.is_outage()) {
+            state.refused();
+        }
+        let stored = answer?;
+        if gives_id {
+            state.cookie = Some(Cookie::Set(stored.id.clone()));
+        }
+        (state.stored, state.dead, state.ended, state.saved) = (Some(stored), None, false, true);
         Ok(())
     }
 
@@ -81,67 +137,66 @@ impl Shared {
         if self.state().left {
             return Err(SessionError::ResponseLeft);
         }
-        let dead = self.state().dead.clone();
-        if let Some(dead) = dead
-            && changes.subject.is_none()
-            && self.settings.client.was_replaced(&dead).await?
-        {
-            // Another tab has just signed in: a cookie from here would take its place.
+        if changes.subject.is_none() && self.may_be_replaced().await? {
+            // Another tab has just signed in: a cookie from here would take its place. (A login may: it was asked for.)
             return Err(SessionError::Vanished);
         }
         let idle_timeout = changes.idle_timeout.or(self.settings.idle_timeout);
         let save = Save { idle_timeout, subject: changes.subject.clone(), ..Save::create() }.replace_data(data);
-        let stored = self.settings.client.save(save).await?;
-        let mut state = self.state();
-        state.cookie = Some(Cookie::Set(stored.id.clone()));
-        (state.stored, state.dead) = (Some(stored), None);
-        Ok(())
+        Ok(self.send(save).await?)
+    }
+
+    /// Whether the browser may hold a newer cookie than the one that this request came with.
+    async fn may_be_replaced(&self) -> Result<bool, SessionError> {
+        let (dead, ended) = {
+            let state = self.state();
+            (state.dead.clone(), state.ended)
+        };
+        match dead {
+            Some(dead) if !ended => Ok(self.settings.client.was_replaced(&dead).await?),
+            _ => Ok(ended),
+        }
     }
 
     async fn change(&self, changes: &Changes, stored: Stored) -> Result<(), SessionError> {
         if self.state().left && changes.rotate {
             return Err(SessionError::ResponseLeft);
         }
-        let saved = if changes.depends() {
-            self.change_by_version(changes, stored).await
-        } else {
-            self.settings.client.save(with_keys(changes, stored)).await.map_err(SessionError::from)
+        let changed = match changes.depends() {
+            true => self.change_by_version(changes, stored).await,
+            false => self.send(with_keys(changes, stored)?).await.map_err(SessionError::from),
         };
-        let saved = match saved {
-            Err(SessionError::Vanished) => return self.vanished(changes).await,
-            saved => saved?,
-        };
-        let mut state = self.state();
-        if changes.rotate {
-            state.cookie = Some(Cookie::Set(saved.id.clone()));
+        match changed {
+            Err(SessionError::Vanished) => self.vanished(changes).await,
+            changed => changed,
         }
-        state.stored = Some(saved);
-        Ok(())
     }
 
     /// Applies the changes to the newest data until nobody else was faster.
-    async fn change_by_version(&self, changes: &Changes, mut stored: Stored) -> Result<Stored, SessionError> {
+    async fn change_by_version(&self, changes: &Changes, mut stored: Stored) -> Result<(), SessionError> {
         let until = Instant::now() + CONTEND_FOR;
-        let client = &self.settings.client;
         let mut longest_wait = 1;
         loop {
             let data = changes.apply(&stored.data)?;
             let id = stored.id.clone();
-            match client.save(with_flags(changes, stored).replace_data(data)).await {
+            match self.send(with_flags(changes, stored).replace_data(data)).await {
                 Err(Error::Changed) if Instant::now() < until => {}
-                answer => return Ok(answer?),
+                sent => return Ok(sent?),
             }
             // Whoever meets many should not meet the same ones again.
             sleep(Duration::from_micros(fastrand::u64(..longest_wait * 1_000))).await;
             longest_wait = (longest_wait * 2).min(32);
-            stored = client.open(&id).await?.ok_or(SessionError::Vanished)?;
+            stored = self.settings.client.open(&id).await?.ok_or(SessionError::Vanished)?;
         }
     }
 
     /// The session ended under the request. Nothing brings it back; what would be lost with it is told.
     async fn vanished(&self, changes: &Changes) -> Result<(), SessionError> {
-        self.state().stored = None;
-        if changes.subject.as_ref().is_some_and(|subject| !subject.is_empty()) {
+        {
+            let mut state = self.state();
+            (state.stored, state.ended) = (None, true);
+        }
+        if changes.subject.is_some() {
             // The visitor was verified in this very request: a login works, with what this request brought.
             return self.create(changes).await;
         }
@@ -149,44 +204,81 @@ impl Shared {
         if changes.has_keys() { Err(SessionError::Vanished) } else { Ok(()) }
     }
 
-    /// An emptied session is destroyed, unless another request put something into it meanwhile.
+    /// An emptied session is destroyed, unless another request put something into it: first the keys go, and then what is
+    /// left, if that is nothing. (A Destroy alone could not tell that the session had ended before, and the browser perhaps got
+    /// another one, whose cookie must stay.)
     async fn empty(&self, changes: &Changes, stored: Stored) -> Result<(), SessionError> {
-        let client = &self.settings.client;
-        match client.destroy_unchanged(&stored).await {
-            Err(Error::Changed) => {}
-            answer => {
-                answer?;
-                let mut state = self.state();
-                (state.stored, state.cookie, state.signed_out) = (None, Some(Cookie::Remove), changes.cleared);
-                return Ok(());
-            }
+        match self.send(with_keys(changes, stored)?).await {
+            // To clear a session is how applications sign out, and a logout wins over a login that gave it a new id.
+            Err(Error::NotFound) if changes.cleared => return self.destroy().await,
+            Err(Error::NotFound) => return self.vanished(changes).await,
+            sent => sent?,
         }
-        match client.save(with_keys(changes, stored)).await {
-            Err(Error::NotFound) if changes.cleared => {
-                // To clear a session is how applications sign out, and a logout wins over a login that gave it a new id.
-                self.destroy().await
-            }
-            Err(Error::NotFound) => self.vanished(changes).await,
-            answer => {
-                self.state().stored = Some(answer?);
-                Ok(())
-            }
+        let Some(emptied) = self.state().stored.clone() else { return Ok(()) };
+        match self.settings.client.destroy_unchanged(&emptied).await {
+            // Something is in it.
+            Err(Error::Changed) => return Ok(()),
+            destroyed => destroyed?,
         }
+        let mut state = self.state();
+        (state.stored, state.cookie, state.signed_out) = (None, Some(Cookie::Remove), changes.cleared);
+        Ok(())
     }
 
-    /// Whether something was changed after the response had left, and not saved.
-    fn is_forgotten(&self) -> bool {
+    /// Reads the session again.
+    pub(super) async fn load(&self) -> Result<(), SessionError> {
+        let _turn = self.saving.lock().await;
+        // An answer that never came may hold a new id.
+        self.resume().await?;
+        let id = {
+            let mut state = self.state();
+            if state.changes.destroy {
+                return Ok(());
+            }
+            state.forget();
+            state.stored.as_ref().map(|session| session.id.clone())
+        };
+        let Some(id) = id else { return Ok(()) };
+        let opened = self.settings.client.open(&id).await?;
         let mut state = self.state();
-        state.prune();
-        state.left && !state.rescued && !state.changes.is_nothing()
+        match opened {
+            Some(opened) => state.stored = Some(opened),
+            None => {
+                state.bury();
+                return Err(SessionError::Vanished);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was done while a save was under way stands on what is stored now.
+    fn settle(&self) {
+        loop {
+            let (changes, stored) = {
+                let mut state = self.state();
+                if state.changes.is_nothing() {
+                    state.view = None;
+                    return;
+                }
+                let stored = state.living().map(|session| session.data.clone()).unwrap_or_default();
+                (state.changes.clone(), stored)
+            };
+            // Without the lock: who knows what an update calls.
+            let view = changes.apply(&stored).ok();
+            let mut state = self.state();
+            if state.changes.is_same(&changes) {
+                state.view = view;
+                return;
+            }
+        }
     }
 }
 
-/// Whether nothing is left of what was there, nor anybody signed in (unless the application cleared it all).
+/// Whether nothing is left of what was there, nor anybody signed in.
 fn empties(changes: &Changes, stored: &Stored) -> Result<bool, SessionError> {
-    let keeps_someone = changes.subject.is_some() || (stored.subject().is_some() && !changes.cleared);
+    let someone = changes.subject.as_deref().or(stored.subject()).is_some();
     let removes = (changes.has_keys() || changes.cleared) && !changes.depends();
-    Ok(removes && !keeps_someone && changes.apply(&stored.data)?.is_empty())
+    Ok(removes && !someone && changes.apply(&stored.data)?.is_empty())
 }
 
 fn with_flags(changes: &Changes, stored: Stored) -> Save {
@@ -194,25 +286,21 @@ fn with_flags(changes: &Changes, stored: Stored) -> Save {
     Save { rotate, subject, idle_timeout, ..stored.into_change() }
 }
 
-fn with_keys(changes: &Changes, stored: Stored) -> Save {
-    changes.keys().fold(with_flags(changes, stored), |save, (key, value)| save.with(key, value.clone()))
-}
-
-impl State {
-    /// What was done while the save was under way stands on what is stored now.
-    fn settle(&mut self) {
-        let stored = self.stored.as_ref().map(|session| session.data.clone()).unwrap_or_default();
-        self.view = if self.changes.is_nothing() { None } else { self.changes.apply(&stored).ok() };
-    }
+fn with_keys(changes: &Changes, stored: Stored) -> Result<Save, SessionError> {
+    let save = with_flags(changes, stored);
+    Ok(changes.values()?.into_iter().fold(save, |save, (key, value)| save.with(key, value)))
 }
 
 impl Drop for Shared {
     /// What was changed after the response had left, in a streaming body or a WebSocket, is not lost.
     fn drop(&mut self) {
-        if !self.is_forgotten() {
-            return;
-        }
-        let state = State { rescued: true, ..mem::take(&mut *self.state()) };
+        let state = {
+            let mut state = self.state();
+            if !state.left || state.rescued || !state.is_modified() {
+                return;
+            }
+            State { rescued: true, ..mem::take(&mut *state) }
+        };
         let handle = state.stored.as_ref().map(|session| session.handle().to_owned());
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             warn!(?handle, "changes of a session are lost: they were not saved before its runtime ended");

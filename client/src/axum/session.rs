@@ -2,24 +2,20 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, MutexGuard},
     time::{Duration, SystemTime},
 };
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
-use http::{HeaderMap, request::Parts};
+use http::request::Parts;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::OnceCell;
 
 use super::{
     SessionError,
-    changes::{Changes, Update},
-    layer::Settings,
+    changes::Update,
+    state::{Shared, State},
 };
-use crate::{Map, SessionId, Value, ValueError, cookie::CookieRead, csrf};
+use crate::{Value, ValueError, csrf};
 
 /// The visitor's session, as an argument of a handler.
 ///
@@ -31,100 +27,6 @@ use crate::{Map, SessionId, Value, ValueError, cookie::CookieRead, csrf};
 #[derive(Clone)]
 pub struct Session(pub(super) Arc<Shared>);
 
-/// What all clones share.
-pub(super) struct Shared {
-    pub(super) settings: Arc<Settings>,
-    opened: OnceCell<()>,
-    /// Whether the response depends on the cookie: looking at it is enough, found or not.
-    accessed: AtomicBool,
-    state: Mutex<State>,
-    /// One save at a time.
-    pub(super) saving: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-pub(super) struct State {
-    /// What the service holds, as far as it is known here.
-    pub(super) stored: Option<crate::Session>,
-    /// The id that the cookie carried, if it opened nothing.
-    pub(super) dead: Option<SessionId>,
-    /// The data as the handler sees it, once that differs from what is stored.
-    pub(super) view: Option<Map>,
-    pub(super) changes: Changes,
-    /// What the response is to do with the cookie.
-    pub(super) cookie: Option<Cookie>,
-    /// Whether this request signed the visitor out: then the browser is told to forget more than the cookie.
-    pub(super) signed_out: bool,
-    /// Whether the response has left.
-    pub(super) left: bool,
-    /// Whether this is what was saved when everybody had dropped it: that is tried once.
-    pub(super) rescued: bool,
-}
-
-pub(super) enum Cookie {
-    Set(SessionId),
-    Remove,
-}
-
-impl State {
-    pub(super) fn data(&self) -> &Map {
-        static EMPTY: Map = Map::new();
-        self.view.as_ref().or(self.stored.as_ref().map(|session| &session.data)).unwrap_or(&EMPTY)
-    }
-
-    /// The data, to be changed: a copy of what is stored from now on.
-    fn data_mut(&mut self) -> &mut Map {
-        let stored = self.stored.as_ref();
-        self.view.get_or_insert_with(|| stored.map(|session| session.data.clone()).unwrap_or_default())
-    }
-
-    /// What is stored, as far as the changes are concerned: nothing, once it is to end.
-    fn living(&self) -> Option<&crate::Session> {
-        self.stored.as_ref().filter(|_| !self.changes.destroy)
-    }
-
-    fn needs_cookie(&self) -> bool {
-        self.living().is_none()
-    }
-}
-
-impl Shared {
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self::with_state(settings, State::default())
-    }
-
-    pub(super) fn with_state(settings: Arc<Settings>, state: State) -> Self {
-        Self {
-            settings,
-            opened: OnceCell::new(),
-            accessed: AtomicBool::new(false),
-            state: Mutex::new(state),
-            saving: tokio::sync::Mutex::default(),
-        }
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn accessed(&self) -> bool {
-        self.accessed.load(Ordering::Relaxed)
-    }
-
-    async fn open(&self, headers: &HeaderMap) -> Result<(), SessionError> {
-        self.accessed.store(true, Ordering::Relaxed);
-        let open = async || {
-            let CookieRead::Id(id) = self.settings.cookie.read(headers) else { return Ok(()) };
-            match self.settings.client.open(&id).await? {
-                Some(session) => self.state().stored = Some(session),
-                None => self.state().dead = Some(id),
-            }
-            Ok(())
-        };
-        self.opened.get_or_try_init(open).await.copied()
-    }
-}
-
 impl Session {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state()
@@ -133,7 +35,7 @@ impl Session {
     /// A state that may be changed: not when that would need a cookie which can no longer be set.
     fn changing(&self) -> Result<MutexGuard<'_, State>, SessionError> {
         let state = self.state();
-        if state.left && state.needs_cookie() { Err(SessionError::ResponseLeft) } else { Ok(state) }
+        if state.left && state.living().is_none() { Err(SessionError::ResponseLeft) } else { Ok(state) }
     }
 
     /// The value under a key, `None` if there is none.
@@ -182,7 +84,7 @@ impl Session {
     /// Removes a key, and gives what was there, as it was kept.
     pub fn remove_value(&self, key: &str) -> Option<Value> {
         let mut state = self.state();
-        if !state.data().contains_key(key) {
+        if !state.data().contains_key(key) && state.is_fresh() {
             return None;
         }
         let value = state.data_mut().remove(key);
@@ -208,16 +110,29 @@ impl Session {
             change(&mut value);
             Value::of(&value).map_err(|error| error.at_key(&name))
         });
-        let mut state = self.changing()?;
-        let value = update(state.data().get(key))?;
-        let typed = read(key, Some(&value))?.unwrap_or_default();
-        state.changes.update(key, update, &value);
-        state.data_mut().insert(key.to_owned(), value);
-        Ok(typed)
+        loop {
+            let before = self.get_value(key);
+            // Without the lock: who knows what it calls.
+            let value = update(before.as_ref())?;
+            let typed = read(key, Some(&value))?.unwrap_or_default();
+            let mut state = self.changing()?;
+            if state.data().get(key) == before.as_ref() {
+                state.changes.update(key, update, &value);
+                state.data_mut().insert(key.to_owned(), value);
+                return Ok(typed);
+            }
+        }
     }
 
-    /// Removes every key. A session that is empty when it is saved is destroyed, and its cookie removed.
+    /// Removes every key that this request knows of. A session that is empty when it is saved is destroyed, and its cookie
+    /// removed. If somebody is signed in, this signs out, whatever is put into it afterwards: it is a
+    /// [`destroy`](Self::destroy).
     pub fn clear(&self) {
+        // An id that opened nothing may have been replaced a moment ago, in another tab: that one is to be signed out.
+        let signs_out = self.state().dead.is_some();
+        if signs_out || self.subject().is_some() {
+            return self.destroy();
+        }
         let mut state = self.state();
         let mut changes = std::mem::take(&mut state.changes);
         changes.clear(state.data().keys());
@@ -229,8 +144,8 @@ impl Session {
     /// do meanwhile. What is put into the session after this call begins a new one.
     pub fn destroy(&self) {
         let mut state = self.state();
-        state.changes = Changes::destroy();
-        state.view = Some(Map::new());
+        state.forget();
+        state.changes.destroy = true;
     }
 
     /// Gives the session a new id when it is saved; the old one is dead from then on. For every change of privilege (OWASP
@@ -250,7 +165,8 @@ impl Session {
     /// Signs a visitor in whom the application has just verified: sets who it is, at most 256 bytes, gives the session a new
     /// id, and begins a new lifetime. What the anonymous visitor had (a cart) stays; the CSRF token does not.
     ///
-    /// If the session ended meanwhile, a new one is made with nothing but what this request put into it: a login works.
+    /// If the session ended meanwhile, or was somebody else's, a new one is made, with nothing but what this request put into
+    /// it: a login works, and nobody gets another's data.
     ///
     /// # Errors
     /// [`SessionError::NoSubject`] and [`SessionError::ResponseLeft`].
@@ -259,9 +175,14 @@ impl Session {
         if subject.is_empty() {
             return Err(SessionError::NoSubject);
         }
+        if self.subject().is_some_and(|before| before != subject) {
+            self.destroy();
+        }
         self.rotate()?;
-        self.remove_value(csrf::KEY);
-        self.state().changes.subject = Some(subject);
+        let mut state = self.state();
+        state.data_mut().remove(csrf::KEY);
+        state.changes.set(csrf::KEY, None);
+        state.changes.subject = Some(subject);
         Ok(())
     }
 
@@ -272,7 +193,7 @@ impl Session {
     /// [`SessionError::ResponseLeft`].
     pub fn csrf_token(&self) -> Result<String, SessionError> {
         let secret = match self.get_value(csrf::KEY) {
-            Some(Value::String(secret)) => secret,
+            Some(Value::String(secret)) if csrf::is_secret(&secret) => secret,
             _ => {
                 let secret = csrf::secret();
                 self.insert(csrf::KEY, &secret)?;
@@ -314,13 +235,12 @@ impl Session {
         self.state().living().map(crate::Session::expire_time)
     }
 
-    /// Sets how long the session lives without being used: at least 1 s, cut to what the service allows.
-    ///
-    /// # Errors
-    /// None as yet; [`SessionError::Service`] when it is saved, if it is under 1 s.
+    /// Sets how long the session lives without being used: at least 1 s, cut to what the service allows. Under 1 s is refused
+    /// when it is saved.
     pub fn set_idle_timeout(&self, idle_timeout: Duration) {
+        let granted = self.0.settings.client.granted(idle_timeout);
         let mut state = self.state();
-        let same = state.living().is_some_and(|session| session.idle_timeout == idle_timeout);
+        let same = state.living().is_some_and(|session| session.idle_timeout == granted);
         state.changes.idle_timeout = Some(idle_timeout).filter(|_| !same);
     }
 
@@ -331,32 +251,27 @@ impl Session {
 
     /// Whether there is something to save.
     pub fn is_modified(&self) -> bool {
-        let mut state = self.state();
-        state.prune();
-        !state.changes.is_nothing()
+        self.state().is_modified()
     }
 
     /// Saves now what is not saved yet: for a handler that wants to know the outcome, and for what outlives the response.
-    /// Afterwards the session holds what is stored.
+    /// Afterwards the session holds what was saved.
     ///
     /// # Errors
-    /// Any [`SessionError`]; then the changes are still there, and are tried again when the handler has returned.
+    /// Any [`SessionError`]. The changes are still there, and are tried again by the next save and when the handler has
+    /// returned; what may have been applied is then asked for as the same operation, so that it takes effect once. Except
+    /// after [`Vanished`](SessionError::Vanished) and [`OutcomeUnknown`](SessionError::OutcomeUnknown): these give them up.
     pub async fn save(&self) -> Result<(), SessionError> {
         self.0.save().await
     }
 
-    /// Reads the session again, and gives up what is not saved: for what outlives the response, a WebSocket for one.
+    /// Reads the session again, and gives up what is not saved: for what outlives the response, a WebSocket for one. A session
+    /// that is to be destroyed stays so.
     ///
     /// # Errors
     /// [`SessionError::Unavailable`], and [`SessionError::Vanished`] if it ended meanwhile.
     pub async fn load(&self) -> Result<(), SessionError> {
-        let _turn = self.0.saving.lock().await;
-        let Some(id) = self.state().stored.as_ref().map(|session| session.id.clone()) else { return Ok(()) };
-        let opened = self.0.settings.client.open(&id).await?;
-        let mut state = self.state();
-        (state.view, state.changes) = (None, Changes::default());
-        state.stored = opened;
-        if state.stored.is_some() { Ok(()) } else { Err(SessionError::Vanished) }
+        self.0.load().await
     }
 
     /// [`destroy`](Self::destroy), by the name that `tower_sessions::Session` has for it.
@@ -380,18 +295,6 @@ impl Session {
 
 fn read<T: DeserializeOwned>(key: &str, value: Option<&Value>) -> Result<Option<T>, ValueError> {
     value.map(Value::to).transpose().map_err(|error| error.at_key(key))
-}
-
-impl State {
-    /// Forgets changes that make no difference.
-    pub(super) fn prune(&mut self) {
-        static EMPTY: Map = Map::new();
-        let stored = if self.changes.destroy { None } else { self.stored.as_ref() };
-        let stored = stored.map_or(&EMPTY, |session| &session.data);
-        if let Some(view) = &self.view {
-            self.changes.prune(stored, view);
-        }
-    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Session {

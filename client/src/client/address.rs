@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, io, net::SocketAddr, pin::Pin, sync::Arc};
 
 use http::Uri;
+use tokio::task::JoinSet;
 
 use super::ConfigError;
 
@@ -21,7 +22,11 @@ impl Address {
     }
 
     fn read(text: &str) -> Result<Self, ConfigError> {
-        let refused = || ConfigError::Address(text.to_owned());
+        let refused = || match text.rsplit_once('@') {
+            // It ends up in a log, and before that sign there may be a password.
+            Some((_, host)) => ConfigError::Address(format!("…@{host}")),
+            None => ConfigError::Address(text.to_owned()),
+        };
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = with_scheme.parse().map_err(|_| refused())?;
         let tls = match uri.scheme_str() {
@@ -77,27 +82,43 @@ pub(super) fn system(address: &Address) -> Looking {
     Box::pin(async move { Ok(tokio::net::lookup_host((name, port)).await?.collect()) })
 }
 
-/// All that these addresses stand for now.
-///
-/// # Errors
-/// When none of them stands for anything. One name that cannot be looked up does not take the others with it.
-pub(super) async fn resolve(addresses: &[Arc<Address>], look_up: &LookUp) -> io::Result<BTreeSet<Place>> {
+/// All that these addresses stand for now. A name that cannot be looked up stands for what is `known` of it, and does not
+/// take the others with it; the failure is told beside.
+pub(super) async fn resolve(
+    addresses: &[Arc<Address>],
+    look_up: &LookUp,
+    known: &[Place],
+) -> (BTreeSet<Place>, Option<io::Error>) {
     let mut places = BTreeSet::new();
     let mut failure = None;
+    // All at once: one slow name server does not hold back the other names.
+    let mut looking = JoinSet::new();
     for address in addresses {
+        let place = |socket| (Arc::clone(address), socket);
         match address.literal() {
-            Some(literal) => drop(places.insert((Arc::clone(address), literal))),
-            None => match look_up(address).await {
-                Ok(found) => places.extend(found.into_iter().map(|socket| (Arc::clone(address), socket))),
-                Err(error) => failure = Some(error),
-            },
+            Some(literal) => drop(places.insert(place(literal))),
+            None => {
+                let (address, found) = (Arc::clone(address), look_up(address));
+                looking.spawn(async move { (address, found.await) });
+            }
         }
     }
-    match (places.is_empty(), failure) {
-        (true, Some(error)) => Err(error),
-        (true, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name of the session service has no address")),
-        _ => Ok(places),
+    while let Some(Ok((address, found))) = looking.join_next().await {
+        match found {
+            Ok(found) if !found.is_empty() => {
+                places.extend(found.into_iter().map(|socket| (Arc::clone(&address), socket)));
+            }
+            not_found => {
+                places.extend(known.iter().filter(|(of, _)| *of == address).cloned());
+                failure = Some(not_found.err().unwrap_or_else(no_address));
+            }
+        }
     }
+    (places, failure)
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the name of the session service has no address")
 }
 
 #[cfg(test)]

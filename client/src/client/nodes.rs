@@ -13,7 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tonic::transport::{Channel, Endpoint};
+use tokio::sync::watch;
+use tonic::transport::Channel;
 use tracing::{debug, warn};
 
 use super::address::{Address, LookUp, Place, resolve};
@@ -38,10 +39,10 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn new(place: &Place, endpoint: impl Fn(&Place) -> Endpoint) -> Arc<Self> {
+    fn new(place: &Place, connect: &Connect) -> Arc<Self> {
         Arc::new(Self {
             place: place.clone(),
-            channel: endpoint(place).connect_lazy(),
+            channel: connect(place),
             under_way: AtomicU32::new(0),
             rests_until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
@@ -81,7 +82,7 @@ pub(super) enum Verdict {
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// How a server is connected to.
-pub(super) type Connect = Box<dyn Fn(&Place) -> Endpoint + Send + Sync>;
+pub(super) type Connect = Box<dyn Fn(&Place) -> Channel + Send + Sync>;
 
 /// All servers.
 pub(super) struct Nodes {
@@ -91,14 +92,26 @@ pub(super) struct Nodes {
     epoch: Instant,
     list: Mutex<List>,
     looking_up: AtomicBool,
-    /// Makes callers that find no list wait for the one who looks up.
-    first: tokio::sync::Mutex<()>,
+    /// Tells callers that find no list when a look-up has ended.
+    looked: watch::Sender<()>,
 }
 
 #[derive(Default)]
 struct List {
     nodes: Arc<[Arc<Node>]>,
     looked_up: Option<Instant>,
+    /// Why there is none yet.
+    failure: Option<Arc<io::Error>>,
+}
+
+/// A look-up under way. However it ends, even with its runtime, it is told.
+struct Looking(Arc<Nodes>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.looking_up.store(false, Ordering::Release);
+        self.0.looked.send_replace(());
+    }
 }
 
 impl Nodes {
@@ -110,21 +123,17 @@ impl Nodes {
             epoch: Instant::now(),
             list: Mutex::default(),
             looking_up: AtomicBool::new(false),
-            first: tokio::sync::Mutex::default(),
+            looked: watch::Sender::default(),
         }
     }
 
-    /// The node for the next call, another one than `not` if there is a choice.
-    pub(super) async fn turn(self: &Arc<Self>, not: Option<&Node>) -> Result<Turn, Error> {
+    /// The node for the next call, another one than `not` if there is a choice. `None` until names have been looked up.
+    pub(super) fn turn(self: &Arc<Self>, not: Option<&Node>) -> Option<Turn> {
         let (nodes, age) = self.current();
-        let Some(age) = age else {
-            let nodes = self.first_list().await?;
-            return Ok(self.pick(&nodes, not));
-        };
-        if age > LOOK_UP_EVERY {
+        if age? > LOOK_UP_EVERY {
             self.look_up_beside();
         }
-        Ok(self.pick(&nodes, not))
+        Some(self.pick(&nodes, not))
     }
 
     fn current(&self) -> (Arc<[Arc<Node>]>, Option<Duration>) {
@@ -132,58 +141,72 @@ impl Nodes {
         (Arc::clone(&list.nodes), list.looked_up.map(|then| then.elapsed()))
     }
 
-    /// Waits for the first list, which one caller makes.
-    async fn first_list(&self) -> Result<Arc<[Arc<Node>]>, Error> {
-        let _turn = self.first.lock().await;
-        if let (nodes, Some(_)) = self.current() {
-            return Ok(nodes);
+    /// The node for a first call: waits until names have been looked up, once for all callers. That goes on beyond the
+    /// deadline of the call that began it, or a slow name server would never be heard.
+    pub(super) async fn first_turn(self: &Arc<Self>) -> Result<Turn, Error> {
+        let mut looked = self.looked.subscribe();
+        if self.current().1.is_none() {
+            self.look_up_beside();
+            looked.changed().await.map_err(Error::unreachable)?;
         }
-        self.look_up_now().await.map_err(Error::unreachable)?;
-        Ok(self.current().0)
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        match (list.looked_up, &list.failure) {
+            (Some(_), _) => Ok(self.pick(&list.nodes, None)),
+            (None, Some(failure)) => Err(Error::unreachable(Arc::clone(failure))),
+            (None, None) => Err(Error::unreachable("the look-up of the session service's name was broken off")),
+        }
     }
 
     /// Looks the names up again while the calls go on with what is known.
     fn look_up_beside(self: &Arc<Self>) {
-        let may_change = self.addresses.iter().any(|address| address.is_name());
+        let may_change = self.current().1.is_none() || self.addresses.iter().any(|address| address.is_name());
         if !may_change || self.looking_up.swap(true, Ordering::AcqRel) {
             return;
         }
-        let nodes = Arc::clone(self);
-        tokio::spawn(async move {
-            // What was known stays known: a name server that is down takes nobody with it.
-            if let Err(error) = nodes.look_up_now().await {
-                warn!(%error, "the session service's name cannot be looked up: going on with what is known");
-                nodes.list.lock().unwrap_or_else(PoisonError::into_inner).looked_up = Some(Instant::now());
-            }
-            nodes.looking_up.store(false, Ordering::Release);
-        });
+        let looking = Looking(Arc::clone(self));
+        tokio::spawn(async move { looking.0.look_up_now().await });
     }
 
-    async fn look_up_now(&self) -> io::Result<()> {
-        let places = resolve(&self.addresses, &self.look_up).await?;
+    async fn look_up_now(&self) {
+        // What was known stays known: a name server that is down takes nobody with it.
+        let known: Vec<_> = self.current().0.iter().map(|node| node.place.clone()).collect();
+        let (places, failure) = resolve(&self.addresses, &self.look_up, &known).await;
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.is_empty() {
+            list.failure = failure.map(Arc::new);
+            return;
+        }
+        if let Some(error) = failure {
+            warn!(%error, "the session service's name cannot be looked up: going on with what is known");
+        }
         let known = |place: &Place| list.nodes.iter().find(|node| node.place == *place).cloned();
         let nodes: Arc<[_]> =
             places.iter().map(|place| known(place).unwrap_or_else(|| Node::new(place, &self.connect))).collect();
         debug!(servers = nodes.len(), "looked up the session service");
-        *list = List { nodes, looked_up: Some(Instant::now()) };
-        Ok(())
+        *list = List { nodes, looked_up: Some(Instant::now()), failure: None };
     }
 
     fn pick(&self, nodes: &[Arc<Node>], not: Option<&Node>) -> Turn {
         let now = self.epoch.elapsed().as_millis() as u64;
         let rests_until = |node: &&Arc<Node>| node.rests_until.load(Ordering::Relaxed);
-        let fits = || {
-            let another = |node: &&Arc<Node>| not.is_none_or(|not| !std::ptr::eq(Arc::as_ptr(node), not));
-            nodes.iter().filter(move |node| rests_until(node) <= now && another(node))
+        let under_way = |node: &&Arc<Node>| node.under_way.load(Ordering::Relaxed);
+        let fits = |node: &&Arc<Node>| {
+            let another = not.is_none_or(|not| !std::ptr::eq(Arc::as_ptr(node), not));
+            // One that failed last is tried by one call at a time, until it answers.
+            let sound = node.failures.load(Ordering::Relaxed) == 0 || under_way(node) == 0;
+            another && sound && rests_until(node) <= now
         };
-        let chosen = match fits().count() {
-            // All rest: the one whose rest ends first is tried, so that an outage ends as soon as it ends.
-            0 => nodes.iter().min_by_key(rests_until),
-            fit => {
-                let any = || fits().nth(fastrand::usize(..fit));
-                [any(), any()].into_iter().flatten().min_by_key(|node| node.under_way.load(Ordering::Relaxed))
-            }
+        // In one pass, since who fits may change at any moment: each of the n that fit is either one with a chance of 1/n.
+        let mut two = [None; 2];
+        for (n, node) in nodes.iter().filter(fits).enumerate() {
+            two.iter_mut().filter(|_| fastrand::usize(..=n) == 0).for_each(|one| *one = Some(node));
+        }
+        let chosen = match (two.into_iter().flatten().min_by_key(under_way), not) {
+            (Some(chosen), _) => Some(chosen),
+            // All rest: a first attempt goes anywhere, so that whoever is back is found as soon as it is; a repeat to the
+            // one whose rest ends first, which mostly has failed least.
+            (None, None) => fastrand::choice(nodes),
+            (None, Some(_)) => nodes.iter().min_by_key(rests_until),
         };
         Turn::new(chosen.expect("a looked-up list is never empty"))
     }
@@ -200,7 +223,10 @@ impl Nodes {
                 }
             }
             Verdict::Lost => {
-                self.rest(node);
+                if self.rest(node) {
+                    // What the connection lived on may be gone with it: another runtime of this process, for one.
+                    self.replace(node);
+                }
                 // It may have moved: whoever restarts it may have given it another address.
                 if self.current().1.is_some_and(|age| age > FIRST_REST) {
                     self.look_up_beside();
@@ -209,33 +235,35 @@ impl Nodes {
             Verdict::Silent => {
                 if node.silences.fetch_add(1, Ordering::Relaxed) + 1 >= SILENCES {
                     self.rest(node);
+                    debug!(server = %node.place.1, "a session server does not answer: trying a new connection");
                     self.replace(node);
                 }
             }
         }
     }
 
-    fn rest(&self, node: &Node) {
+    /// Sends it to rest, if it does not rest yet.
+    fn rest(&self, node: &Node) -> bool {
         if node.rests_until.load(Ordering::Relaxed) > self.epoch.elapsed().as_millis() as u64 {
             // One broken connection fails many calls: it counts once.
-            return;
+            return false;
         }
         let failures = node.failures.fetch_add(1, Ordering::Relaxed).min(10);
         let rest = (FIRST_REST * 2u32.pow(failures)).min(LONGEST_REST);
         let until = self.epoch.elapsed() + rest;
         node.rests_until.store(until.as_millis() as u64, Ordering::Relaxed);
+        true
     }
 
-    /// Gives a silent server a new connection: the old one may wait for minutes for what will never come.
+    /// Gives a server a new connection: the old one may wait for minutes for what will never come. Calls under way on that end
+    /// as they will.
     fn replace(&self, silent: &Arc<Node>) {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        if !list.nodes.iter().any(|node| Arc::ptr_eq(node, silent)) {
-            return;
-        }
-        debug!(server = %silent.place.1, "a session server does not answer: trying a new connection");
         let fresh = Node::new(&silent.place, &self.connect);
         fresh.failures.store(silent.failures.load(Ordering::Relaxed), Ordering::Relaxed);
         fresh.rests_until.store(silent.rests_until.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Until it answers, one more silence sends it back to rest.
+        fresh.silences.store(silent.silences.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         list.nodes = list
             .nodes
             .iter()
@@ -243,3 +271,6 @@ impl Nodes {
             .collect();
     }
 }
+
+#[cfg(test)]
+mod tests;

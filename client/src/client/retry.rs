@@ -8,17 +8,19 @@ use std::{
 /// The first wait; it doubles with each repeat.
 const FIRST_WAIT: Duration = Duration::from_millis(25);
 
+/// A deadline or a wait beyond this is one without end: no clock holds the end of [`Duration::MAX`].
+pub(super) const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Waits are spread by a fifth, so that callers who failed together do not come back together.
 const JITTER: f64 = 0.2;
 
 /// How long to wait before repeat `number` (1 is the first), at least as long as the service asked for.
 pub(super) fn wait(number: u32, asked: Option<Duration>) -> Duration {
-    let wait = FIRST_WAIT * 2u32.pow(number.saturating_sub(1).min(10));
-    match asked {
-        // Never sooner than asked: jitter only adds.
-        Some(asked) if asked > wait => asked.mul_f64(1.0 + JITTER * fastrand::f64()),
-        _ => wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64()),
-    }
+    let ours = FIRST_WAIT * 2u32.pow(number.saturating_sub(1).min(10));
+    let ours = ours.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64());
+    // Never sooner than asked: jitter only adds.
+    let asked = asked.unwrap_or_default().min(FOR_EVER);
+    ours.max(asked.mul_f64(1.0 + JITTER * fastrand::f64()))
 }
 
 /// Repeats are at most a tenth of the calls, but for a first ten (gRFC A6's throttling): each call puts a tenth of a token
@@ -66,11 +68,14 @@ mod tests {
 
     #[test]
     fn nobody_comes_back_sooner_than_asked() {
-        let asked = Duration::from_millis(100);
-        for number in 1..4 {
-            assert!(wait(number, Some(asked)) >= asked);
-            assert!(wait(number, Some(asked)) <= asked.mul_f64(1.2));
+        for asked in [25, 48, 50, 100].map(Duration::from_millis) {
+            for number in (1..4).cycle().take(100) {
+                let wait = wait(number, Some(asked));
+                assert!(wait >= asked, "asked for {asked:?} and waits {wait:?}");
+                assert!(wait <= asked.max(FIRST_WAIT * 4).mul_f64(1.2));
+            }
         }
+        assert!(wait(1, Some(Duration::MAX)) >= FOR_EVER, "and no clock breaks");
     }
 
     #[test]

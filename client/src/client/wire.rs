@@ -66,7 +66,7 @@ fn read(session: v1::Session, data: Map) -> Result<Session, Error> {
     })
 }
 
-/// A Save as the service is asked for it, with a request id of its own: the same for all its repeats.
+/// A Save as the service is asked for it.
 ///
 /// # Errors
 /// [`Error::Changed`] when the whole data is to be replaced and it is not known any more what is stored.
@@ -99,7 +99,7 @@ pub(super) fn save_request(save: &Save) -> Result<SaveRequest, Error> {
         rotate: save.rotate,
         subject: save.subject.clone(),
         idle_timeout: save.idle_timeout.map(duration),
-        request_id: uuid::Uuid::new_v4().to_string(),
+        request_id: save.operation.request_id.to_string(),
         omit_data: true,
     })
 }

@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 use super::{DateTime, Integer, Map, Value, ValueError, as_integer};
 
-pub(super) const VALUE: &str = "$sessiond::Value";
-pub(super) const INTEGER: &str = "$sessiond::Integer";
-pub(super) const FLOAT: &str = "$sessiond::Float";
-pub(super) const TUPLE: &str = "$sessiond::Tuple";
-pub(super) const MARKUP: &str = "$sessiond::Markup";
-pub(super) const UUID: &str = "$sessiond::Uuid";
-pub(super) const DATE_TIME: &str = "$sessiond::DateTime";
+pub(super) const VALUE: &str = "$sessiond.Value";
+pub(super) const INTEGER: &str = "$sessiond.Integer";
+pub(super) const FLOAT: &str = "$sessiond.Float";
+pub(super) const TUPLE: &str = "$sessiond.Tuple";
+pub(super) const MARKUP: &str = "$sessiond.Markup";
+pub(super) const UUID: &str = "$sessiond.Uuid";
+pub(super) const DATE_TIME: &str = "$sessiond.DateTime";
 
 /// What stood inside a newtype struct of this name, as the value that it was.
 pub(super) fn restore(name: &str, inner: Value) -> Result<Value, ValueError> {

@@ -13,11 +13,11 @@ const MARKUP: &str = " m";
 const UUID: &str = " u";
 const DATE_TIME: &str = " d";
 pub(crate) const INTEGER: &str = " i";
-const FLOAT: &str = " f";
-const ESCAPED: &str = " di";
+pub(crate) const FLOAT: &str = " f";
+pub(crate) const ESCAPED: &str = " di";
 
 /// What a name gets appended that could be taken for a tag.
-const ESCAPE: &str = "__";
+pub(crate) const ESCAPE: &str = "__";
 
 const NAN: &str = "NaN";
 const INFINITY: &str = "Infinity";
