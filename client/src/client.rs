@@ -37,8 +37,8 @@ const SAME_MOMENT: Duration = Duration::from_millis(2);
 
 /// A client of sessiond: cheap to clone, and all clones share one connection to each server.
 ///
-/// Nothing connects until the first call, which must be made within a tokio runtime; the connections live on the runtime
-/// of that call.
+/// Nothing connects until the first call, which must be made within a tokio runtime; a connection lives on the runtime of the
+/// call that made it, and if that runtime has ended, the next call makes another.
 ///
 /// Every call ends by its deadline, and is repeated within it, up to twice, when the service cannot be reached or says so
 /// (UNAVAILABLE): with the same request id, so that it takes effect once, after a wait with jitter, no sooner than the service

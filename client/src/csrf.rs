@@ -6,8 +6,8 @@
 //! into each form, and let [`check`] decide.
 //!
 //! The secret lives as long as the session, and a login replaces it. Replacing it by time is left to the application. The first
-//! token of a session puts the secret into it, and so makes it one that is stored: where strangers only look, print no form
-//! that needs one. Of two tabs that print a session's first token at the same moment, one will have to load its page again.
+//! token of an anonymous session puts the secret into it, and so makes it one that is stored: where strangers only look, print
+//! no form that needs one. Of two tabs that print such a first token at the same moment, one will have to load its page again.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq;

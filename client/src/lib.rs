@@ -7,6 +7,8 @@ pub mod axum;
 mod client;
 pub mod cookie;
 pub mod csrf;
+#[cfg(test)]
+mod dice;
 mod error;
 mod id;
 mod session;

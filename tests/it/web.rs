@@ -8,6 +8,7 @@ mod headers;
 mod logins;
 mod logouts;
 mod naive;
+mod orders;
 mod outages;
 mod outcomes;
 mod races;

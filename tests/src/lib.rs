@@ -1,6 +1,7 @@
 //! The harness: real Redis servers and real `sessiond` processes on free ports, stopped when they go out of scope, and
 //! the few words in which the tests in `it/` speak of sessions. Nothing here touches a server that it did not start.
 
+mod log;
 pub mod naive;
 mod processes;
 mod shop;
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use log::Log;
 pub use processes::{Server, Stub, TestRedis, World, command, reserved_port};
 pub use shop::{Chromium, Shop};
 pub use words::*;

@@ -165,10 +165,15 @@ impl Server {
 
     /// The same, with `RUST_LOG`.
     pub async fn start_logging(arguments: &[&str], log: &str) -> Self {
+        Self::start_at("127.0.0.1:0", arguments, log).await
+    }
+
+    /// The same, at this address: on a [`reserved_port`], so that it can go and come back.
+    pub(crate) async fn start_at(listen: &str, arguments: &[&str], log: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = fs::File::create(folder.path().join("log")).expect("a log file");
         let process = command(arguments)
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", listen])
             .env("RUST_LOG", log)
             .stderr(file)
             .spawn()
@@ -272,22 +277,29 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Builds the binary, so that no test ever runs against yesterday's.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "sessiond", "--bin", "sessiond"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
+    BINARY.get_or_init(|| built(&["-p", "sessiond", "--bin", "sessiond"]).join("sessiond"))
+}
+
+/// Builds this, so that no test ever runs against yesterday's, and gives the folder that binaries lie in.
+pub(crate) fn built(what: &[&str]) -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet"]).args(what);
+    // What cargo tells this test of its package, some build scripts (ring's) would take for a change, and build anew.
+    for (name, _) in env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            build.env_remove(name);
         }
-        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
-        assert!(built.success(), "sessiond does not build");
-        // A test's own binary lies in `deps` beside it; a benchmark's next to it.
-        let here = env::current_exe().expect("the path of this test");
-        let folder = here.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a folder above `deps`");
-        folder.join("sessiond")
-    })
+    }
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+    assert!(status.success(), "{what:?} does not build");
+    // A test's own binary lies in `deps` beside it; a benchmark's next to it.
+    let here = env::current_exe().expect("the path of this test");
+    here.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a folder above `deps`").to_owned()
 }
 
 /// A stub as any caller would have one.

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::{Server, eventually};
+use crate::{Server, eventually, processes::built};
 
 /// `cargo run -p sessiond-client --example axum`, on a port of its own.
 pub struct Shop {
@@ -194,25 +194,8 @@ fn named(variable: &str, names: &[&str]) -> Option<PathBuf> {
     chosen.map(PathBuf::from).or_else(|| names.iter().find_map(on_path))
 }
 
-/// Builds the example, so that no test ever runs against yesterday's.
 fn example() -> &'static Path {
     static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
-    EXAMPLE.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        // Of the whole workspace, whose features `cargo test` has just built its dependencies with.
-        build.args(["build", "--quiet", "--workspace", "--example", "axum"]);
-        // What cargo tells this test of its package, some build scripts (ring's) would take for a change, and build anew.
-        for (name, _) in env::vars_os() {
-            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                build.env_remove(name);
-            }
-        }
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
-        assert!(built.success(), "the example does not build");
-        let here = env::current_exe().expect("the path of this test");
-        here.ancestors().nth(2).expect("the folder above `deps`").join("examples/axum")
-    })
+    // Of the whole workspace, whose features `cargo test` has just built its dependencies with.
+    EXAMPLE.get_or_init(|| built(&["--workspace", "--example", "axum"]).join("examples/axum"))
 }

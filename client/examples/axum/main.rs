@@ -114,8 +114,6 @@ async fn sign_in(session: Session, OurForm(credentials): OurForm<Credentials>) -
     }
     // The cart stays; the id in the cookie becomes another one.
     session.sign_in(name)?;
-    // Here and not in a page, so that pages only read. See `form.rs` for who needs a token.
-    session.csrf_token()?;
     Ok(Redirect::to("/"))
 }
 

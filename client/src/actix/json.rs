@@ -117,6 +117,7 @@ fn meaning(value: Wire) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dice::Dice;
     use crate::value::Integer;
 
     fn kept(json: &str) -> Result<Map, Error> {
@@ -132,22 +133,8 @@ mod tests {
         serde_json::from_str::<serde_json::Value>(json).expect("it is JSON").to_string()
     }
 
-    /// Chance that can be repeated (SplitMix64).
-    struct Dice(u64);
-
     impl Dice {
-        fn throw(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^ (mixed >> 31)
-        }
-
-        fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-            from[(self.throw() % from.len() as u64) as usize]
-        }
-
-        fn name(&mut self) -> String {
+        fn tag_or_name(&mut self) -> String {
             self.pick(&[" ", " t", " t__", " i", " f", " di", " di__", " b", " x", " x__", "__", "", "a"]).to_owned()
         }
 
@@ -169,7 +156,7 @@ mod tests {
                 _ => {
                     // Mostly one name, as a tag has.
                     let names = [1, 1, 1, 1, 0, 2][(self.throw() % 6) as usize];
-                    let fields = (0..names).map(|_| (self.name(), self.wire(depth + 1))).collect();
+                    let fields = (0..names).map(|_| (self.tag_or_name(), self.wire(depth + 1))).collect();
                     Kind::StructValue(Struct { fields })
                 }
             };
@@ -181,7 +168,7 @@ mod tests {
     fn whatever_others_keep_in_a_session_comes_through_an_update_unchanged() {
         let mut dice = Dice(0x5e55_10ed);
         for _ in 0..5_000 {
-            let fields = [(dice.name(), dice.wire(0)), ("k".to_owned(), dice.wire(0))].into();
+            let fields = [(dice.tag_or_name(), dice.wire(0)), ("k".to_owned(), dice.wire(0))].into();
             let before = decode(RawStruct::from(Struct { fields })).expect("it is a Struct");
             let seen = state(&before).expect("it is a Struct");
             let after = data(seen.clone()).expect("it is JSON");

@@ -52,9 +52,9 @@ impl Changes {
     pub(super) fn update(&mut self, key: &str, update: Update, value: &Value) {
         self.revision += 1;
         let change = self.keys.entry(key.to_owned()).or_default();
-        match &mut change.to {
-            // What was there before no longer matters.
-            Some(to) => *to = Some(value.clone()),
+        match change.to {
+            // What is there does not matter, and `value` is what all of it comes to.
+            Some(_) => *change = Change { to: Some(Some(value.clone())), by: Vec::new() },
             None => change.by.push(update),
         }
     }
@@ -70,9 +70,9 @@ impl Changes {
         keys.is_empty() && !cleared && !rotate && subject.is_none() && idle_timeout.is_none() && !destroy
     }
 
-    /// Whether no key was changed in between.
+    /// Whether nothing was done to the data in between.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.revision == other.revision
+        (self.revision, self.destroy) == (other.revision, other.destroy)
     }
 
     pub(super) fn has_keys(&self) -> bool {
@@ -176,6 +176,17 @@ mod tests {
         let all = earlier.then(since);
         assert!(!all.depends());
         assert_eq!(all.values().unwrap(), [(&"n".to_owned(), number(11.0))]);
+    }
+
+    #[test]
+    fn what_follows_on_both_is_done_once() {
+        let mut earlier = Changes::default();
+        earlier.set("n", number(10.0));
+        let mut since = Changes::default();
+        add(&mut since, 1.0, 11.0);
+        let mut all = earlier.then(since);
+        add(&mut all, 1.0, 12.0);
+        assert_eq!(all.values().unwrap(), [(&"n".to_owned(), number(12.0))]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 use axum_core::response::{IntoResponse, Response};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request,
-    header::{CACHE_CONTROL, SET_COOKIE, VARY},
+    header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY},
 };
 use tower_layer::Layer;
 use tower_service::Service;
@@ -122,6 +122,9 @@ where
 
     fn call(&mut self, mut http_request: Request<B>) -> Self::Future {
         let shared = Arc::new(Shared::new(Arc::clone(&self.settings)));
+        // A log of the request's headers, further in, shows no id.
+        let cookies = http_request.headers_mut().iter_mut().filter(|(name, _)| *name == COOKIE);
+        cookies.for_each(|(_, value)| value.set_sensitive(true));
         http_request.extensions_mut().insert(Session(Arc::clone(&shared)));
         // Not the clone: it has not been asked whether it is ready.
         let inner = self.inner.clone();

@@ -1,14 +1,13 @@
 //! How what a handler did becomes what is stored: which calls are made, and what each refusal means.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, time::Duration};
 
 use tokio::time::{Instant, sleep};
-use tracing::warn;
 
 use super::{
     SessionError,
     changes::Changes,
-    state::{Cookie, Shared, State, Taken},
+    state::{Cookie, Shared, Taken},
 };
 use crate::{Error, Map, Save, Session as Stored};
 
@@ -81,7 +80,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Sends a Save. One that gives a new id only while the browser can still be told.
+    /// Sends a Save. Until its answer is here, it may have been applied.
     async fn send(&self, save: Save) -> Result<(), Error> {
         let gives_id = save.target.is_none() || save.rotate;
         self.state().sending(&save);
@@ -260,8 +259,7 @@ impl Shared {
                     state.view = None;
                     return;
                 }
-                let stored = state.living().map(|session| session.data.clone()).unwrap_or_default();
-                (state.changes.clone(), stored)
+                (state.changes.clone(), state.stored_data().clone())
             };
             // Without the lock: who knows what an update calls.
             let view = changes.apply(&stored).ok();
@@ -289,32 +287,4 @@ fn with_flags(changes: &Changes, stored: Stored) -> Save {
 fn with_keys(changes: &Changes, stored: Stored) -> Result<Save, SessionError> {
     let save = with_flags(changes, stored);
     Ok(changes.values()?.into_iter().fold(save, |save, (key, value)| save.with(key, value)))
-}
-
-impl Drop for Shared {
-    /// What was changed after the response had left, in a streaming body or a WebSocket, is not lost.
-    fn drop(&mut self) {
-        let state = {
-            let mut state = self.state();
-            if !state.left || state.rescued || !state.is_modified() {
-                return;
-            }
-            State { rescued: true, ..mem::take(&mut *state) }
-        };
-        let handle = state.stored.as_ref().map(|session| session.handle().to_owned());
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            warn!(?handle, "changes of a session are lost: they were not saved before its runtime ended");
-            return;
-        };
-        let rescue = Self::with_state(Arc::clone(&self.settings), state);
-        runtime.spawn(async move {
-            if let Err(error) = rescue.save().await {
-                warn!(
-                    ?handle,
-                    error = &error as &dyn std::error::Error,
-                    "changes of a session are lost: they were made after its response had left"
-                );
-            }
-        });
-    }
 }

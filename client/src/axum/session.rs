@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// Signs a visitor in whom the application has just verified: sets who it is, at most 256 bytes, gives the session a new
-    /// id, and begins a new lifetime. What the anonymous visitor had (a cart) stays; the CSRF token does not.
+    /// id, and begins a new lifetime. What the anonymous visitor had (a cart) stays; the CSRF secret is a new one.
     ///
     /// If the session ended meanwhile, or was somebody else's, a new one is made, with nothing but what this request put into
     /// it: a login works, and nobody gets another's data.
@@ -179,15 +179,15 @@ impl Session {
             self.destroy();
         }
         self.rotate()?;
-        let mut state = self.state();
-        state.data_mut().remove(csrf::KEY);
-        state.changes.set(csrf::KEY, None);
-        state.changes.subject = Some(subject);
+        // Here and not when a page first needs it, so that pages only read, and two tabs print tokens of one secret.
+        self.insert(csrf::KEY, csrf::secret())?;
+        self.state().changes.subject = Some(subject);
         Ok(())
     }
 
-    /// A CSRF token for a form of this visitor's; a session without a secret gets one, and so is stored. Another text each time,
-    /// all of them good until the next login. See [`csrf`].
+    /// A CSRF token for a form of this visitor's: another text each time, all of them good until the next login. Since
+    /// [`sign_in`](Self::sign_in) puts a secret into the session, this only reads for whoever is signed in; a session without
+    /// one gets it now, and so is stored. See [`csrf`].
     ///
     /// # Errors
     /// [`SessionError::ResponseLeft`].

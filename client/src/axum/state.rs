@@ -11,9 +11,10 @@ use std::{
 
 use http::HeaderMap;
 use tokio::sync::OnceCell;
+use tracing::warn;
 
 use super::{SessionError, changes::Changes, layer::Settings};
-use crate::{Map, Save, Session as Stored, SessionId, cookie::CookieRead, csrf};
+use crate::{Map, Save, Session as Stored, SessionId, cookie::CookieRead};
 
 /// What all clones of a [`Session`](super::Session) share.
 pub(super) struct Shared {
@@ -74,9 +75,15 @@ pub(super) enum Cookie {
 }
 
 impl State {
+    /// The data as the handler sees it.
     pub(super) fn data(&self) -> &Map {
+        self.view.as_ref().unwrap_or_else(|| self.stored_data())
+    }
+
+    /// The data that the handler's changes stand on.
+    pub(super) fn stored_data(&self) -> &Map {
         static EMPTY: Map = Map::new();
-        self.view.as_ref().or(self.living().map(|session| &session.data)).unwrap_or(&EMPTY)
+        self.living().map_or(&EMPTY, |session| &session.data)
     }
 
     /// The data, to be changed: a copy of what is stored from now on.
@@ -99,13 +106,10 @@ impl State {
 
     /// Whether there is something to save. Forgets changes that make no difference, where that is known.
     pub(super) fn is_modified(&mut self) -> bool {
-        static EMPTY: Map = Map::new();
         if self.is_fresh() {
-            let stored = self.stored.as_ref().filter(|_| !self.changes.destroy).map_or(&EMPTY, |session| &session.data);
-            let now = self.view.as_ref().unwrap_or(stored);
-            // Another tab may have made a CSRF secret meanwhile, and a login is to leave none.
-            let goes_in_any_case = |key: &str| key == csrf::KEY && self.changes.subject.is_some();
-            self.changes.keys.retain(|key, _| stored.get(key) != now.get(key) || goes_in_any_case(key));
+            let mut keys = mem::take(&mut self.changes.keys);
+            keys.retain(|key, _| self.stored_data().get(key) != self.data().get(key));
+            self.changes.keys = keys;
         }
         !matches!(self.taken, Taken::Nothing) || !self.changes.is_nothing()
     }
@@ -181,5 +185,33 @@ impl Shared {
             Ok(())
         };
         self.opened.get_or_try_init(open).await.copied()
+    }
+}
+
+impl Drop for Shared {
+    /// What was changed after the response had left, in a streaming body or a WebSocket, is not lost.
+    fn drop(&mut self) {
+        let state = {
+            let mut state = self.state();
+            if !state.left || state.rescued || !state.is_modified() {
+                return;
+            }
+            State { rescued: true, ..mem::take(&mut *state) }
+        };
+        let handle = state.stored.as_ref().map(|session| session.handle().to_owned());
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            warn!(?handle, "changes of a session are lost: they were not saved before its runtime ended");
+            return;
+        };
+        let rescue = Self::with_state(Arc::clone(&self.settings), state);
+        runtime.spawn(async move {
+            if let Err(error) = rescue.save().await {
+                warn!(
+                    ?handle,
+                    error = &error as &dyn std::error::Error,
+                    "changes of a session are lost: they were made after its response had left"
+                );
+            }
+        });
     }
 }

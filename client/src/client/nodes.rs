@@ -1,8 +1,8 @@
 //! The servers behind the addresses, each with one HTTP/2 connection, and which of them gets a call.
 //!
-//! Of two picked at random the one with fewer calls under way gets it. One that could not be reached rests for a while,
-//! longer each time, so that a dead server costs its share of calls once and not for ever. Names are looked up again
-//! while calls come; nothing runs while none does.
+//! Of two picked at random the one with fewer calls under way gets it. One that could not be reached, or let three deadlines
+//! pass without a word, rests for a while, longer each time, and is then tried by one call at a time: so a dead server costs a
+//! few calls and not its share for ever. Names are looked up again while calls come; nothing runs while none does.
 
 use std::{
     io,
@@ -208,6 +208,7 @@ impl Nodes {
             (None, None) => fastrand::choice(nodes),
             (None, Some(_)) => nodes.iter().min_by_key(rests_until),
         };
+        // `look_up_now` never leaves an empty list, and nobody asks before it left one.
         Turn::new(chosen.expect("a looked-up list is never empty"))
     }
 

@@ -188,26 +188,9 @@ fn unescape(object: Struct) -> Result<Value, Struct> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Chance that can be repeated (SplitMix64).
-    struct Dice(u64);
+    use crate::dice::Dice;
 
     impl Dice {
-        fn throw(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^ (mixed >> 31)
-        }
-
-        fn below(&mut self, limit: usize) -> usize {
-            (self.throw() % limit as u64) as usize
-        }
-
-        fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-            from[self.below(from.len())]
-        }
-
         fn name(&mut self) -> String {
             self.pick(&["", " ", "  ", " t", " di", " x", " t__", " __", "__", "di", "a", "b", "tee ☕"]).to_owned()
         }

@@ -79,6 +79,19 @@ async fn an_outage_ends_when_it_ends() {
     }
 }
 
+/// A client in a `static` meets a new runtime with every test of an application.
+#[test]
+fn a_client_outlives_the_runtime_of_its_first_call() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let elsewhere = tokio::runtime::Runtime::new().expect("a runtime");
+    let world = elsewhere.block_on(World::memory(&[]));
+    let client = client_of(&world);
+    for _ in 0..5 {
+        let opened = runtime().block_on(client.open(&id()));
+        assert!(opened.expect("every runtime will do").is_none());
+    }
+}
+
 /// All were gone, and rest for long: the one that is back is found all the same, whichever it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_is_enough() {

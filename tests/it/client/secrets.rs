@@ -1,15 +1,10 @@
 //! What neither `Debug` nor a log ever shows: ids, request ids, the caller's token, and what visitors leave.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use sessiond_client::{Error, Save, SessionClient};
-use sessiond_tests::{World, reserved_port};
+use sessiond_tests::{Log, World, reserved_port};
 use tonic::{Code, Status};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::{
     ID, client_of, id, patient, patiently,
@@ -101,35 +96,6 @@ async fn debug_of_no_error_shows_a_secret() {
     shows_nothing(&format!("{large:?} {large} {wrong:?} {wrong}"), &[CONTENT]);
 }
 
-/// All that is logged on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
 /// One thread, so that this log has what the client and all that lies below it say, and nobody else's.
 #[tokio::test]
 async fn not_even_a_trace_shows_a_secret() {
@@ -138,9 +104,7 @@ async fn not_even_a_trace_shows_a_secret() {
         0 => Answer::No(outage(Duration::ZERO)),
         _ => Answer::Fine,
     });
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE);
-    let _guard = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
+    let log = Log::start();
 
     let (_, ids) = life(&patiently(world.server.address()).token(TOKEN).build().unwrap()).await;
     let repeating = patiently(outages.address()).token(TOKEN).build().unwrap();

@@ -8,7 +8,7 @@ use axum::{
 };
 use sessiond_client::axum::{Session, SessionError};
 use sessiond_tests::{
-    World, on_both_stores,
+    Log, World, on_both_stores,
     web::{
         Browser,
         Call::{Open, Save},
@@ -17,7 +17,7 @@ use sessiond_tests::{
 };
 use tonic::Status;
 
-use super::{COOKIE, Web, id, secrets::Log, sets_nothing, shop};
+use super::{COOKIE, Web, id, sets_nothing, shop};
 
 on_both_stores!(
     a_change_of_a_session_that_vanished_is_a_409_and_sets_no_cookie,
@@ -64,6 +64,7 @@ async fn a_handler_that_saves_by_itself_is_told_and_decides(world: World) {
         Ok(match session.save().await {
             Ok(()) => "paid".into_response(),
             Err(SessionError::Vanished) => {
+                assert!(session.is_empty() && session.subject().is_none(), "nothing is shown of what is gone");
                 (StatusCode::GONE, "signed out meanwhile: you were not charged").into_response()
             }
             Err(other) => return Err(other),

@@ -1,64 +1,23 @@
 //! The id leaves the application in `Set-Cookie` and nowhere else: in no body, in no other header, in no log (OWASP ASVS
 //! 14.2.1), whatever goes wrong.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    sync::{Arc, Mutex},
-};
+use std::collections::BTreeSet;
 
 use axum::{
     Router,
-    http::header::SET_COOKIE,
+    http::{HeaderMap, header::SET_COOKIE},
     routing::{get, post},
 };
 use rustix::process::Signal;
 use sessiond_client::axum::{Session, SessionError, SessionLayer};
 use sessiond_tests::{
-    Server,
+    Log, Server,
     web::{Browser, Page, Site},
 };
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
-use tracing::{Level, subscriber::DefaultGuard};
+use tracing::Level;
 
 use super::{COOKIE, id, patient, shop};
-
-/// All that is logged, down to TRACE, by this thread: so by everything in a test that runs on one.
-pub(super) struct Log {
-    text: Arc<Mutex<Vec<u8>>>,
-    _guard: DefaultGuard,
-}
-
-impl Log {
-    pub(super) fn start() -> Self {
-        let text = Arc::<Mutex<Vec<u8>>>::default();
-        let writer = Arc::clone(&text);
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(Level::TRACE)
-            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
-            .with_ansi(false)
-            .with_writer(move || Writer(Arc::clone(&writer)))
-            .finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
-    }
-
-    pub(super) fn text(&self) -> String {
-        String::from_utf8(self.text.lock().expect("no test panicked with it").clone()).expect("a log is text")
-    }
-}
-
-struct Writer(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no test panicked with it").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What every page shows, and the ids that must not be among it.
 #[derive(Default)]
@@ -97,7 +56,16 @@ fn talkative() -> Router {
         session.insert("much", "x".repeat(100_000))?;
         session.save().await.inspect_err(|error| tracing::error!(?error, "too much"))
     }
-    shop().route("/debug", get(debug)).route("/error", get(error)).route("/fail", post(fail))
+    // What any log of requests would do.
+    async fn headers(headers: HeaderMap) -> String {
+        tracing::info!(?headers, "came");
+        format!("{headers:?}")
+    }
+    shop()
+        .route("/headers", get(headers))
+        .route("/debug", get(debug))
+        .route("/error", get(error))
+        .route("/fail", post(fail))
 }
 
 #[tokio::test]
@@ -118,7 +86,7 @@ async fn the_id_is_in_no_body_no_other_header_and_no_log() {
     for path in ["/insert/name/ada", "/add/cart/tea", "/login/ada", "/rotate", "/idle/60", "/fail"] {
         watch.note(&browser, browser.post(path).await);
     }
-    for path in ["/debug", "/error", "/get/name", "/list/name", "/who", "/plain"] {
+    for path in ["/headers", "/debug", "/error", "/get/name", "/list/name", "/who", "/plain"] {
         watch.note(&browser, browser.get(path).await);
     }
     // Two cookies of one name, one that is no id, and one that nobody knows.

@@ -1,25 +1,23 @@
 //! A sessiond that goes and comes back at the same address.
 
-use std::process::{Child, Stdio};
+use rustix::process::Signal;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
-use crate::{command, eventually, reserved_port};
+use crate::{Server, reserved_port};
 
 /// A `sessiond` on a port that it keeps over restarts.
 pub struct Sessiond {
     arguments: Vec<String>,
+    address: String,
     url: String,
-    process: Option<Child>,
+    server: Option<Server>,
 }
 
 impl Sessiond {
     /// Starts it with these arguments, and waits until it is ready.
     pub async fn start(arguments: &[&str]) -> Self {
         let address = format!("127.0.0.1:{}", reserved_port());
-        let arguments = [&["--listen", &address], arguments].concat().into_iter().map(str::to_owned).collect();
-        let mut sessiond = Self { arguments, url: format!("http://{address}"), process: None };
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut sessiond = Self { arguments, url: format!("http://{address}"), address, server: None };
         sessiond.come_back().await;
         sessiond
     }
@@ -31,40 +29,19 @@ impl Sessiond {
 
     /// Kills it.
     pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("it runs");
-        process.kill().expect("it can be killed");
-        process.wait().expect("it ends");
+        drop(self.server.take().expect("it runs"));
     }
 
     /// Sends it a signal: `Signal::STOP` freezes it, `Signal::CONT` lets it go on.
     pub fn signal(&self, signal: Signal) {
-        let process = self.process.as_ref().expect("it runs");
-        kill_process(Pid::from_child(process), signal).expect("the process is there");
+        self.server.as_ref().expect("it runs").signal(signal);
     }
 
     /// Starts it again at the same address, and waits until it is ready.
     pub async fn come_back(&mut self) {
         let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
-        let process =
-            command(&arguments).env("RUST_LOG", "warn").stderr(Stdio::null()).spawn().expect("sessiond starts");
-        self.process = Some(process);
-        eventually("sessiond is ready", async || self.is_ready().await).await;
-    }
-
-    /// Whether it answers calls.
-    pub async fn is_ready(&self) -> bool {
-        let Ok(endpoint) = tonic::transport::Endpoint::from_shared(self.url.clone()) else { return false };
-        let Ok(channel) = endpoint.connect().await else { return false };
-        let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
-        answer.is_ok_and(|answer| answer.into_inner().status == 1)
-    }
-}
-
-impl Drop for Sessiond {
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        let server = Server::start_at(&self.address, &arguments, "info").await;
+        server.ready().await;
+        self.server = Some(server);
     }
 }
