@@ -8,16 +8,22 @@
 //! - `flushes`: it forgets the scripts, or hangs up.
 //! - `answers`: its answers are lost, late, or another's.
 //! - `slow`: it is busy, loading, read-only, or out of disk.
+//! - `topologies`: Sentinels and a cluster, by themselves.
+//! - `sentinels`: the master fails over, is killed, is cut off.
+//! - `cluster`: a node fails over, is killed; every slot moves.
 
 #![cfg(target_os = "linux")]
 
 mod answers;
+mod cluster;
 mod flushes;
 mod freezes;
 mod full;
 mod holes;
 mod kills;
+mod sentinels;
 mod slow;
+mod topologies;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 //! - [`proxy`]: cuts, delays, black-holes; loses answers, and mixes them up.
 //! - `fsync`: a power that fails.
 //! - [`names`]: a name that moves to another address.
+//! - [`topology`]: Sentinels with a master and two replicas; a cluster of six.
 //! - [`load`]: calls at a rate, and the ledger of their answers.
 
 pub(crate) mod fsync;
@@ -12,3 +13,4 @@ pub mod names;
 mod preload;
 pub mod proxy;
 mod resp;
+pub mod topology;

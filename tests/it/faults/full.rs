@@ -5,11 +5,8 @@ use sessiond_proto::v1::SaveRequest;
 use sessiond_tests::{Calls, World, change, create, reason, replace, rounds};
 use tonic::Code;
 
-use super::begin;
-
 #[tokio::test]
 async fn a_full_redis_lets_every_session_open_and_end_and_refuses_every_save() {
-    let (_quiet, _) = begin("memory full").await;
     let world = World::redis(&[]).await;
     let redis = world.redis.as_ref().expect("it has one");
     let (mut stub, all) = (world.stub(), rounds(10_000));

@@ -16,7 +16,7 @@ use sessiond_tests::{
     reserved_port,
 };
 
-use super::{begin, for_a_while, tell, writes_flow};
+use super::{begin, for_a_while, is_long, tell, writes_flow};
 
 /// From then on writes must flow within this time.
 const RECOVERY: Duration = Duration::from_secs(3);
@@ -37,7 +37,7 @@ async fn p7_a_black_hole_that_ends_and_a_redis_that_moves_house_are_recovered_fr
     for_a_while(Duration::from_millis(500)).await;
 
     proxy.clients(Weather::BlackHole);
-    for_a_while(Duration::from_secs(3)).await;
+    for_a_while(Duration::from_secs(if is_long() { 10 } else { 2 })).await;
     let healed = load.now();
     proxy.clients(Weather::Fair);
     writes_flow(&running, healed).await;

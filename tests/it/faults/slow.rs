@@ -10,7 +10,6 @@ use sessiond_tests::{Calls, Server, Stub, TestRedis, change, create, eventually,
 use tokio::task::JoinHandle;
 use tonic::Status;
 
-use super::begin;
 use crate::errors::outages::{is_an_outage, is_one_outage};
 
 /// A Redis that may be put to sleep, and a sessiond on it, with a session.
@@ -48,7 +47,6 @@ async fn works_again(stub: &mut Stub) {
 
 #[tokio::test]
 async fn p7_a_redis_that_sleeps_is_an_outage() {
-    let (_quiet, _) = begin("DEBUG SLEEP").await;
     let (redis, server, mut stub, session) = world(&["--save", "", "--enable-debug-command", "local"]).await;
     let sleep = occupy(&redis, &["DEBUG", "SLEEP", "5"]).await;
     is_an_outage(&server, &session.id).await;
@@ -59,7 +57,6 @@ async fn p7_a_redis_that_sleeps_is_an_outage() {
 
 #[tokio::test]
 async fn p7_a_redis_that_runs_somebodys_script_is_an_outage() {
-    let (_quiet, _) = begin("a busy script").await;
     // From then on Redis says BUSY; before, nothing.
     let (redis, server, mut stub, session) = world(&["--save", "", "--busy-reply-threshold", "3000"]).await;
     let script = occupy(&redis, &["EVAL", "while true do end", "0"]).await;
@@ -76,7 +73,6 @@ async fn p7_a_redis_that_runs_somebodys_script_is_an_outage() {
 
 #[tokio::test]
 async fn p7_a_redis_that_loads_is_an_outage() {
-    let (_quiet, _) = begin("LOADING").await;
     let (mut redis, server, mut stub, session) = world(&["--save", "", "--key-load-delay", "0"]).await;
     for _ in 0..300 {
         stub.store(create(j!({}))).await.expect("all is well");
@@ -109,7 +105,6 @@ async fn writes_are_an_outage(stub: &mut Stub, session: &Session) {
 
 #[tokio::test]
 async fn p7_a_redis_that_became_a_replica_is_an_outage_for_writes() {
-    let (_quiet, _) = begin("a read-only replica").await;
     let (redis, _server, mut stub, session) = world(&["--save", ""]).await;
     let nobody = reserved_port().to_string();
     let _: String = redis.command(&["REPLICAOF", "127.0.0.1", &nobody]).await;
@@ -123,7 +118,6 @@ async fn p7_a_redis_that_became_a_replica_is_an_outage_for_writes() {
 
 #[tokio::test]
 async fn p7_a_redis_that_cannot_save_to_its_disk_is_an_outage_for_writes() {
-    let (_quiet, _) = begin("MISCONF").await;
     let (redis, _server, mut stub, session) = world(&["--save", "3600 1000000"]).await;
     // Its folder is gone: so is every wish to save there.
     fs::remove_dir_all(redis.folder()).expect("it can be removed");
@@ -140,7 +134,6 @@ async fn p7_a_redis_that_cannot_save_to_its_disk_is_an_outage_for_writes() {
 
 #[tokio::test]
 async fn a_frozen_redis_is_told_apart_from_none_by_nobody() {
-    let (_quiet, _) = begin("frozen from the start").await;
     let redis = TestRedis::start().await;
     redis.signal(Signal::STOP);
     let server = Server::start(&["--store", &redis.url()]).await;

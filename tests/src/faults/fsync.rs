@@ -12,6 +12,9 @@ use super::preload;
 /// The variable that names the folder of the notes.
 pub(crate) const FOLDER: &str = "SESSIOND_FAULTS_NOTES";
 
+/// The variable that says how many milliseconds the disk takes.
+pub(crate) const DISK: &str = "SESSIOND_FAULTS_DISK";
+
 /// The library that makes the notes.
 pub(crate) fn library() -> PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();

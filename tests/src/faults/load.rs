@@ -28,7 +28,7 @@ pub use self::{
 };
 use self::{
     figures::{Call, code_of},
-    ledger::{Account, Life, lock},
+    ledger::{Account, Life, When, lock},
 };
 use crate::{Dice, Server, Stub, again, change, create, json, replace, request_id};
 
@@ -173,6 +173,11 @@ impl Running {
         lock(&self.shared.figures).first_write_after(then).is_some()
     }
 
+    /// When the last call ended, so far, that was answered by nobody.
+    pub fn last_outage(&self) -> Option<Duration> {
+        lock(&self.shared.figures).last_outage()
+    }
+
     /// Begins no more, waits for what is under way, and tells what callers felt.
     pub async fn stop(self) -> Figures {
         let _ = self.stop.send(true);
@@ -189,8 +194,12 @@ async fn generate(shared: Arc<Shared>, rate: u32, dice: Dice, mut stopped: watch
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut operations = JoinSet::new();
     loop {
+        let planned = Instant::now();
         tokio::select! {
-            _ = tick.tick() => {}
+            at = tick.tick() => {
+                let lag = at.into_std().max(planned).elapsed();
+                lock(&shared.figures).lags.push(lag);
+            }
             _ = stopped.changed() => break,
         }
         while due < (began.elapsed().as_secs_f64() * f64::from(rate)) as usize {
@@ -295,9 +304,13 @@ impl Shared {
 
     async fn born(&self) -> Result<Arc<Life>, Status> {
         let name = format!("n{}-{}", self.number(), uuid::Uuid::new_v4().simple());
+        let sent = self.now();
         let session = self.save(create(j!({"name": name, "list": []}))).await?;
-        let life =
-            Life { name, handle: session.handle.clone(), account: Mutex::new(Account::of(&session.id, self.now())) };
+        let life = Life {
+            name,
+            handle: session.handle.clone(),
+            account: Mutex::new(Account::of(&session.id, When { sent, acknowledged: self.now() })),
+        };
         self.check(&life, &session);
         let life = Arc::new(life);
         lock(&self.lives).push(Arc::clone(&life));
@@ -324,11 +337,11 @@ impl Shared {
 
     /// A Save of a tag by its key, for the version last known or for any.
     async fn save_a_key(&self, life: &Life, want_data: bool) {
-        let (before, tag) = (life.state(), format!("k{}", self.number()));
+        let (before, tag, sent) = (life.state(), format!("k{}", self.number()), self.now());
         let session = Session { id: before.id.clone(), etag: "*".to_owned(), ..Session::default() };
         let request = SaveRequest { omit_data: !want_data, ..change(&session, &[&tag], j!({ &tag: true })) };
         let answer = self.save(request).await;
-        self.settle(life, before.is_dead, tag, answer);
+        self.settle(life, before.is_dead, tag, sent, answer);
     }
 
     /// A Save of a tag in the list, in the whole map as it was just opened.
@@ -340,18 +353,19 @@ impl Shared {
         let mut map = json(session.data.as_ref().expect("Open always sets the data"));
         let Some(list) = map["list"].as_array_mut() else { return };
         list.push(tag.clone().into());
+        let sent = self.now();
         let answer = self.save(replace(&session, map)).await;
-        self.settle(life, before.is_dead, tag, answer);
+        self.settle(life, before.is_dead, tag, sent, answer);
     }
 
-    fn settle(&self, life: &Life, was_dead: bool, tag: String, answer: Result<Session, Status>) {
+    fn settle(&self, life: &Life, was_dead: bool, tag: String, sent: Duration, answer: Result<Session, Status>) {
         match answer {
             Ok(session) => {
                 self.check(life, &session);
                 if was_dead {
                     lock(&self.seen).dead_meanwhile.push(format!("{}: it was saved", life.name));
                 }
-                lock(&life.account).acknowledged.push((tag, self.now()));
+                lock(&life.account).acknowledged.push((tag, When { sent, acknowledged: self.now() }));
             }
             Err(status) if is_refusal(&status) => lock(&life.account).refused.push(tag),
             Err(_) => {}
@@ -363,14 +377,15 @@ impl Shared {
         let tag = format!("r{}", self.number());
         let session = Session { id: id.clone(), etag: "*".to_owned(), ..Session::default() };
         let request = SaveRequest { rotate: true, ..change(&session, &[&tag], j!({ &tag: true })) };
+        let sent = self.now();
         let answer = self.save(request).await;
-        let now = self.now();
+        let when = When { sent, acknowledged: self.now() };
         match answer {
             Ok(new) => {
                 self.check(life, &new);
                 let mut account = lock(&life.account);
-                account.acknowledged.push((tag, now));
-                account.replaced.push((id, now));
+                account.acknowledged.push((tag, when));
+                account.replaced.push((id, when));
                 account.id = new.id;
                 account.free();
             }
@@ -387,11 +402,12 @@ impl Shared {
     async fn destroy(&self, life: &Life, slot: &Mutex<Arc<Life>>) {
         let Some(id) = life.claim() else { return self.bury(life, slot).await };
         let request = DestroyRequest { id, etag: String::new() };
+        let sent = self.now();
         let answer = self.insist(&request, true, async |mut stub, request| stub.destroy(request).await).await;
         if answer.is_err() {
             return self.give_up(life, slot).await;
         }
-        lock(&life.account).die(self.now());
+        lock(&life.account).die(When { sent, acknowledged: self.now() });
         self.replace(slot).await;
     }
 

@@ -155,6 +155,11 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
+    /// Where new connections lead from now on.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.shared.target.send_replace(target);
+    }
+
     /// What becomes of clients' connections from now on.
     pub fn clients(&self, weather: Weather) {
         self.shared.clients.send_replace(weather);

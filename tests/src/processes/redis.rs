@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -23,8 +23,16 @@ pub struct TestRedis {
     address: SocketAddr,
     folder: TempDir,
     arguments: Vec<String>,
-    /// A library that notes what was fsynced, if the power may fail.
-    notes: Option<PathBuf>,
+    /// Its disk, if that is not the machine's.
+    disk: Option<Disk>,
+}
+
+/// A disk that takes this long to have something for sure, and of which it is noted what it has. (Linux only:
+/// `tests/faults/fsync.c`.)
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    library: PathBuf,
+    takes: Duration,
 }
 
 impl TestRedis {
@@ -55,15 +63,15 @@ impl TestRedis {
         started.unwrap_or_else(|| panic!("Redis does not start on port {port}"))
     }
 
-    /// Starts one that keeps an append-only file, on a port to come back on, and whose power may fail: from then on it is
-    /// noted what was fsynced.
-    pub async fn start_keeping(appendfsync: &str) -> Self {
+    /// Starts one that keeps an append-only file, on a port to come back on. Its disk takes so long for each fsync, and the
+    /// power may fail.
+    pub async fn start_keeping(appendfsync: &str, fsync_takes: Duration) -> Self {
         let arguments = ["--save", "", "--appendonly", "yes", "--appendfsync", appendfsync];
         // A rewrite would make files whose loss is another question.
         let arguments = [&arguments[..], &["--auto-aof-rewrite-percentage", "0"]].concat();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let notes = Some(fsync::library());
-        let started = Self::launch(crate::reserved_port(), &owned(&arguments), folder, notes).await;
+        let disk = Some(Disk { library: fsync::library(), takes: fsync_takes });
+        let started = Self::launch(crate::reserved_port(), &owned(&arguments), folder, disk).await;
         started.unwrap_or_else(|| panic!("Redis does not start with {arguments:?}"))
     }
 
@@ -72,16 +80,11 @@ impl TestRedis {
     }
 
     /// Starts one in a folder that may hold a configuration file, `conf`: a Sentinel needs one to write to.
-    pub(crate) async fn launch(
-        port: u16,
-        arguments: &[String],
-        folder: TempDir,
-        notes: Option<PathBuf>,
-    ) -> Option<Self> {
+    pub(crate) async fn launch(port: u16, arguments: &[String], folder: TempDir, disk: Option<Disk>) -> Option<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut process = spawn(address, arguments, folder.path(), notes.as_deref());
+        let mut process = spawn(address, arguments, folder.path(), disk.as_ref());
         let up = answers(address, &mut process).await;
-        let redis = Self { process, address, folder, arguments: arguments.to_vec(), notes };
+        let redis = Self { process, address, folder, arguments: arguments.to_vec(), disk };
         up.then_some(redis)
     }
 
@@ -126,6 +129,11 @@ impl TestRedis {
         self.folder.path()
     }
 
+    /// All that it has logged since it was started last.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// Sends it a signal: `Signal::STOP` freezes it, `Signal::CONT` lets it go on.
     pub fn signal(&self, signal: Signal) {
         send(&self.process, signal);
@@ -140,7 +148,7 @@ impl TestRedis {
     /// Kills it and takes away what was not surely on the disk. Only for one that was started by
     /// [`TestRedis::start_keeping`]. Gives how many bytes were lost.
     pub fn lose_power(&mut self) -> u64 {
-        assert!(self.notes.is_some(), "nobody noted what was fsynced");
+        assert!(self.disk.is_some(), "nobody noted what was fsynced");
         self.kill();
         fsync::cut(&self.folder.path().join("appendonlydir"), self.folder.path())
     }
@@ -148,17 +156,18 @@ impl TestRedis {
     /// Starts it again where it was, and with what it has kept.
     pub async fn come_back(&mut self) {
         self.start_again();
-        assert!(answers(self.address, &mut self.process).await, "Redis does not come back on {}", self.address);
+        let up = answers(self.address, &mut self.process).await;
+        assert!(up, "Redis does not come back on {}; it says: {}", self.address, self.log());
     }
 
     /// The same, with these arguments besides, and without waiting until it answers.
     pub fn start_again_with(&mut self, more: &[&str]) {
         let arguments = [&self.arguments[..], &owned(more)].concat();
-        self.process = spawn(self.address, &arguments, self.folder.path(), self.notes.as_deref());
+        self.process = spawn(self.address, &arguments, self.folder.path(), self.disk.as_ref());
     }
 
     fn start_again(&mut self) {
-        self.process = spawn(self.address, &self.arguments, self.folder.path(), self.notes.as_deref());
+        self.process = spawn(self.address, &self.arguments, self.folder.path(), self.disk.as_ref());
     }
 }
 
@@ -172,15 +181,16 @@ fn owned(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|argument| (*argument).to_owned()).collect()
 }
 
-fn spawn(address: SocketAddr, arguments: &[String], folder: &Path, notes: Option<&Path>) -> Child {
+fn spawn(address: SocketAddr, arguments: &[String], folder: &Path, disk: Option<&Disk>) -> Child {
     let binary = env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
     let mut command = Command::new(&binary);
     let conf = folder.join("conf");
     if conf.exists() {
         command.arg(conf);
     }
-    if let Some(library) = notes {
+    if let Some(Disk { library, takes }) = disk {
         command.env("LD_PRELOAD", library).env(fsync::FOLDER, folder);
+        command.env(fsync::DISK, takes.as_millis().to_string());
     }
     command
         .args(["--port", &address.port().to_string(), "--bind", &address.ip().to_string(), "--loglevel", "warning"])

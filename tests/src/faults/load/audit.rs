@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use sessiond_proto::v1::{OpenRequest, Session};
 use tokio::task::JoinSet;
 
-use super::ledger::{Life, lock};
+use super::ledger::{Life, When, lock};
 use crate::{PATIENCE, Stub, is_outage, json, poll_pause};
 
 /// Sessions looked at at once.
@@ -54,8 +54,16 @@ pub struct Audit {
 pub struct Lost {
     /// What.
     pub what: String,
+    /// When it was asked for.
+    pub sent: Duration,
     /// When it was acknowledged.
     pub acknowledged: Duration,
+}
+
+impl Lost {
+    fn new(what: String, when: When) -> Self {
+        Self { what, sent: when.sent, acknowledged: when.acknowledged }
+    }
 }
 
 impl Audit {
@@ -73,13 +81,14 @@ impl Audit {
             && self.wrong.is_empty()
     }
 
-    /// How long before the next of these faults the oldest of what was lost had been acknowledged. What was lost without
-    /// one after it, is as old as can be.
+    /// How long before the fault that took it the oldest of what was lost had been acknowledged: the first of these after it
+    /// was asked for. What was lost without a fault is as old as can be.
     pub fn oldest_loss(&self, faults: &[Duration]) -> Duration {
         let all = self.lost.iter().chain(&self.revived).chain(&self.usable);
         let ages = all.map(|lost| {
-            let next = faults.iter().filter(|fault| **fault >= lost.acknowledged).min();
-            next.map_or(Duration::MAX, |fault| *fault - lost.acknowledged)
+            let next = faults.iter().filter(|fault| **fault >= lost.sent).min();
+            // Who reads an answer late may do so after the fault.
+            next.map_or(Duration::MAX, |fault| fault.saturating_sub(lost.acknowledged))
         });
         ages.max().unwrap_or_default()
     }
@@ -165,14 +174,15 @@ impl Audit {
                 account.is_adrift,
             )
         };
-        for (old, when) in &replaced {
+        let mut found = look(stub, &id).await;
+        for (old, when) in replaced.iter().rev() {
             self.replaced += 1;
-            if look(stub, old).await.is_some() {
-                let what = format!("{}: an id opens that was replaced", life.name);
-                self.usable.push(Lost { what, acknowledged: *when });
+            if let Some(session) = look(stub, old).await {
+                self.usable.push(Lost::new(format!("{}: an id opens that was replaced", life.name), *when));
+                // Where the rotate alone was lost, the rest is under the old id.
+                found = found.or(Some(session));
             }
         }
-        let found = look(stub, &id).await;
         if let Some(session) = &found
             && map(session).get("name").is_none_or(|name| *name != life.name[..])
         {
@@ -181,7 +191,7 @@ impl Audit {
         if let Some(died) = died {
             self.destroyed += 1;
             if found.is_some() {
-                self.revived.push(Lost { what: format!("{}: it opens", life.name), acknowledged: died });
+                self.revived.push(Lost::new(format!("{}: it opens", life.name), died));
             }
         } else if is_adrift {
             self.adrift += 1;
@@ -195,21 +205,20 @@ impl Audit {
         &mut self,
         life: &Life,
         found: Option<&Session>,
-        born: Duration,
-        acknowledged: &[(String, Duration)],
+        born: When,
+        acknowledged: &[(String, When)],
         refused: &[String],
     ) {
         let name = &life.name;
         let Some(session) = found else {
-            self.lost.push(Lost { what: format!("{name}: its create"), acknowledged: born });
-            let all =
-                acknowledged.iter().map(|(tag, when)| Lost { what: format!("{name}: {tag}"), acknowledged: *when });
+            self.lost.push(Lost::new(format!("{name}: its create"), born));
+            let all = acknowledged.iter().map(|(tag, when)| Lost::new(format!("{name}: {tag}"), *when));
             self.lost.extend(all);
             return;
         };
         let tags = tags(session);
         for (tag, when) in acknowledged.iter().filter(|(tag, _)| !tags.contains_key(tag)) {
-            self.lost.push(Lost { what: format!("{name}: {tag}"), acknowledged: *when });
+            self.lost.push(Lost::new(format!("{name}: {tag}"), *when));
         }
         for tag in refused.iter().filter(|tag| tags.contains_key(*tag)) {
             self.twice.push(format!("{name}: {tag} was refused and is there"));

@@ -19,10 +19,18 @@ pub(super) struct Call {
 #[derive(Default)]
 pub struct Figures {
     calls: Vec<Call>,
+    /// How much later than it asked for the load itself was woken: what a busy machine adds to every time that is told here.
+    pub(super) lags: Vec<Duration>,
     /// How often each code and reason was given.
     pub codes: BTreeMap<String, usize>,
     /// Operations that were not begun, as too many were under way.
     pub held_back: usize,
+}
+
+fn part(mut times: Vec<Duration>, in_a_thousand: usize) -> Duration {
+    times.sort_unstable();
+    let at = (times.len() * in_a_thousand).div_ceil(1000);
+    times.get(at.saturating_sub(1)).copied().unwrap_or_default()
 }
 
 /// The code, and the reason if it has one.
@@ -67,13 +75,15 @@ impl Figures {
 
     /// In what time this part of a thousand was answered.
     pub fn answered(&self, in_a_thousand: usize) -> Duration {
-        let mut times: Vec<_> = self.calls.iter().map(|call| call.end - call.start).collect();
-        times.sort_unstable();
-        let at = (times.len() * in_a_thousand).div_ceil(1000);
-        times.get(at.saturating_sub(1)).copied().unwrap_or_default()
+        part(self.calls.iter().map(|call| call.end - call.start).collect(), in_a_thousand)
     }
 
-    /// When the first write after this moment was acknowledged that had not been sent before it, if any was.
+    /// Within what time the load itself was woken, this part of a thousand.
+    pub fn lag(&self, in_a_thousand: usize) -> Duration {
+        part(self.lags.clone(), in_a_thousand)
+    }
+
+    /// How long after this moment the first write was acknowledged, if any was.
     pub fn first_write_after(&self, then: Duration) -> Option<Duration> {
         let after = self.calls.iter().filter(|call| call.ok && call.is_write && call.end > then);
         after.map(|call| call.end - then).min()
@@ -93,9 +103,14 @@ impl Figures {
         ends.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
-    /// How many calls that began after this moment were answered by nobody.
-    pub fn outages_begun_after(&self, then: Duration) -> usize {
-        self.calls.iter().filter(|call| call.start > then && call.is_outage).count()
+    /// When the last write was acknowledged.
+    pub fn last_write(&self) -> Duration {
+        self.calls.iter().filter(|call| call.ok && call.is_write).map(|call| call.end).max().unwrap_or_default()
+    }
+
+    /// When the last call ended that was answered by nobody.
+    pub fn last_outage(&self) -> Option<Duration> {
+        self.calls.iter().filter(|call| call.is_outage).map(|call| call.end).max()
     }
 }
 
@@ -108,6 +123,9 @@ impl fmt::Display for Figures {
         let [half, p99, p999, max] = [500, 990, 999, 1000].map(|part| self.answered(part).as_secs_f64() * 1e3);
         write!(f, "), answered in {half:.1} / {p99:.1} / {p999:.1} / {max:.1} ms (p50, p99, p99.9, max)")?;
         write!(f, ", longest gap between writes {:.2} s", self.longest_gap(self.began()).as_secs_f64())?;
+        if !self.lags.is_empty() {
+            write!(f, ", own lag {:.1} ms (p99.9)", self.lag(999).as_secs_f64() * 1e3)?;
+        }
         if self.held_back > 0 {
             write!(f, ", {} held back", self.held_back)?;
         }

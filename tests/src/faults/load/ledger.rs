@@ -13,18 +13,25 @@ pub(super) struct Life {
     pub(super) account: Mutex<Account>,
 }
 
+/// When something was asked for, and when its caller knew that it was done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct When {
+    pub(super) sent: Duration,
+    pub(super) acknowledged: Duration,
+}
+
 /// What became of it.
 pub(super) struct Account {
     pub(super) id: String,
-    pub(super) born: Duration,
+    pub(super) born: When,
     /// Tags whose Saves were acknowledged, and when.
-    pub(super) acknowledged: Vec<(String, Duration)>,
+    pub(super) acknowledged: Vec<(String, When)>,
     /// Tags whose Saves were refused.
     pub(super) refused: Vec<String>,
     /// Ids that were replaced, and when that was acknowledged.
-    pub(super) replaced: Vec<(String, Duration)>,
+    pub(super) replaced: Vec<(String, When)>,
     /// When its end was acknowledged.
-    pub(super) died: Option<Duration>,
+    pub(super) died: Option<When>,
     /// A rotate or a Destroy ended in doubt: nothing is known but that its data must be its own.
     pub(super) is_adrift: bool,
     /// A rotate or a Destroy is under way.
@@ -80,7 +87,7 @@ impl Life {
 }
 
 impl Account {
-    pub(super) fn of(id: &str, born: Duration) -> Self {
+    pub(super) fn of(id: &str, born: When) -> Self {
         Self {
             id: id.to_owned(),
             born,
@@ -101,8 +108,8 @@ impl Account {
     }
 
     /// Its end was acknowledged. It stays claimed.
-    pub(super) fn die(&mut self, now: Duration) {
-        self.died = Some(now);
+    pub(super) fn die(&mut self, when: When) {
+        self.died = Some(when);
         self.turn += 1;
     }
 }
