@@ -8,7 +8,7 @@
 mod bytes;
 mod data;
 mod fields;
-mod outages;
+pub(crate) mod outages;
 
 use serde_json::json as j;
 use sessiond_proto::v1::{OpenRequest, SaveRequest, Session};

@@ -34,16 +34,21 @@ async fn all_calls(server: &Server, id: &str) -> [Result<(), Status>; 4] {
 }
 
 /// The store cannot be asked: every call says so within the deadline, and when to try again.
-async fn is_an_outage(server: &Server, id: &str) {
+pub(crate) async fn is_an_outage(server: &Server, id: &str) {
     let asked = Instant::now();
     for (call, answer) in ["open", "create", "change", "destroy"].iter().zip(all_calls(server, id).await) {
-        let status = answer.expect_err("nobody could be asked");
-        assert_eq!((status.code(), &reason(&status)[..]), (Code::Unavailable, "STORE_UNAVAILABLE"), "{call}");
-        let again = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-        assert!(again > Duration::ZERO && again < Duration::from_secs(10), "{call}: try again after {again:?}");
+        is_one_outage(call, answer);
     }
     // The deadline is 2s; the rest is for a slow machine.
     assert!(asked.elapsed() < Duration::from_secs(3), "they took {:?}", asked.elapsed());
+}
+
+/// This call could not be answered, as the store could not be asked, and says when to try again.
+pub(crate) fn is_one_outage(call: &str, answer: Result<(), Status>) {
+    let Err(status) = answer else { panic!("{call}: nobody could be asked") };
+    assert_eq!((status.code(), &reason(&status)[..]), (Code::Unavailable, "STORE_UNAVAILABLE"), "{call}");
+    let again = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
+    assert!(again > Duration::ZERO && again < Duration::from_secs(10), "{call}: try again after {again:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,60 @@
+//! Redis's answers are lost, taken for each other, or swapped between connections. Nothing is done twice, and nobody ever
+//! sees another's session.
+
+use std::time::Duration;
+
+use sessiond_tests::{
+    Server, TestRedis,
+    faults::{
+        load::{Audit, Figures, Load, Repeats},
+        proxy::{Mischief, Proxy},
+    },
+    rounds,
+};
+
+use super::{begin, tell};
+
+/// Runs the rounds with answers mistreated so; gives also how many were.
+async fn mistreated(what: &str, mischief: Mischief) -> (Figures, Audit, usize) {
+    let (_quiet, dice) = begin(what).await;
+    let redis = TestRedis::start().await;
+    let proxy = Proxy::to(redis.port(), &dice).await;
+    let server = Server::start(&["--store", &proxy.url(), "--shards", "2"]).await;
+    server.ready().await;
+    let load = Load::new(&[&server], 100, Repeats::For(Duration::from_secs(10))).await;
+    proxy.mischief(mischief);
+    let figures = load.rounds(rounds(10_000), 16, &dice).await;
+    proxy.mischief(Mischief::default());
+    let audit = load.audit().await;
+    let done = proxy.done();
+    tell(what, &figures, &audit);
+    println!("{what}: {} dropped, {} slid, {} swapped", done.dropped(), done.slid(), done.swapped());
+    assert!(audit.twice.is_empty(), "{audit}: {:#?}", audit.samples());
+    assert!(audit.wrong.is_empty(), "{audit}: {:#?}", audit.samples());
+    (figures, audit, done.dropped() + done.slid() + done.swapped())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_of_lost_answers_no_repeat_has_a_second_effect() {
+    let (figures, audit, done) =
+        mistreated("answers dropped", Mischief { drop_and_cut: 100, ..Mischief::default() }).await;
+    assert!(done > 0, "nothing was dropped");
+    assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
+    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_answers_that_slide_by_one_show_nobody_another_session() {
+    let (figures, audit, done) = mistreated("answers slid", Mischief { slide: 10, ..Mischief::default() }).await;
+    assert!(done > 0, "nothing slid");
+    assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
+    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_answers_swapped_between_connections_show_nobody_another_session() {
+    let (figures, audit, done) = mistreated("answers swapped", Mischief { swap: 100, ..Mischief::default() }).await;
+    assert!(done > 0, "nothing was swapped");
+    assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
+    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+}

@@ -1,0 +1,58 @@
+//! Sentinels and a cluster by themselves: what the bench does to them must happen, or nothing that survives it is proved.
+
+use std::time::Instant;
+
+use sessiond_tests::{
+    eventually,
+    faults::topology::{Cluster, Sentinels},
+};
+
+use super::{begin, is_long};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_name_another_master_when_theirs_is_cut_off_or_asked_away_or_killed() {
+    let (_quiet, dice) = begin("the bench's Sentinels").await;
+    let began = Instant::now();
+    let mut all = Sentinels::start(&[], &dice).await;
+    println!("Sentinels: ready after {:?}", began.elapsed());
+    let first = all.master().await.expect("there is a master");
+    all.cut_off_from_nodes(first);
+    let second = all.master_after(first).await;
+    println!("Sentinels: another master after {:?}, the first one cut off", began.elapsed());
+    let role: Vec<redis::Value> = all.node(first).command(&["ROLE"]).await;
+    assert_eq!(role[0], redis::Value::BulkString(b"master".to_vec()), "nobody told it");
+    if !is_long() {
+        return;
+    }
+    all.heal();
+    eventually("all is whole", async || all.is_whole().await).await;
+    all.failover().await;
+    let third = all.master_after(second).await;
+    eventually("all is whole", async || all.is_whole().await).await;
+    all.kill(third);
+    all.master_after(third).await;
+    all.come_back(third).await;
+    eventually("all is whole", async || all.is_whole().await).await;
+    println!("Sentinels: failed over, killed and whole again after {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_moves_every_slot_and_fails_over() {
+    let (_quiet, _) = begin("the bench's cluster").await;
+    let began = Instant::now();
+    let mut all = Cluster::start(&[]).await;
+    println!("cluster: ready after {:?}", began.elapsed());
+    all.reshard().await;
+    println!("cluster: every slot moved after {:?}", began.elapsed());
+    let replica = all.replica_of(0).await;
+    all.failover(replica).await;
+    all.whole().await;
+    if !is_long() {
+        return;
+    }
+    all.kill(1);
+    eventually("its replica is a master", async || all.masters().await.len() == 3).await;
+    println!("cluster: another master after {:?}", began.elapsed());
+    all.come_back(1).await;
+    all.whole().await;
+}

@@ -1,0 +1,16 @@
+//! The fault bench: Redis servers that lose their power, fail over and move house, a proxy that does to connections what
+//! networks do, and a load that keeps account of what it was promised.
+//!
+//! - [`proxy`]: cuts, delays, black-holes; loses answers, and mixes them up.
+//! - `fsync`: a power that fails.
+//! - [`names`]: a name that moves to another address.
+//! - [`topology`]: Sentinels with a master and two replicas; a cluster of six.
+//! - [`load`]: calls at a rate, and the ledger of their answers.
+
+pub(crate) mod fsync;
+pub mod load;
+pub mod names;
+mod preload;
+pub mod proxy;
+mod resp;
+pub mod topology;
