@@ -4,6 +4,7 @@ mod actix;
 mod browser;
 mod client;
 mod errors;
+mod histories;
 mod lifecycle;
 mod model;
 mod papers;

@@ -1,6 +1,7 @@
 //! The harness: real Redis servers and real `sessiond` processes on free ports, stopped when they go out of scope, and
 //! the few words in which the tests in `it/` speak of sessions. Nothing here touches a server that it did not start.
 
+pub mod histories;
 mod log;
 pub mod naive;
 mod processes;
