@@ -1,9 +1,9 @@
 //! Histories: what callers of one session asked and were told, and when; and whether one session that does one thing at a
 //! time could have told them so (linearizability).
 //!
-//! - [`Session`](model::Session): the model, a session in plain words.
+//! - `model`: a session in plain words.
 //! - [`judge`]: looks for an order of a history's events that the model can follow.
-//! - [`record`]: makes histories: four callers at once, chance, and [`Faults`] beside them.
+//! - [`record`]: makes histories: four callers at once (`worker`), chance, and [`Faults`] beside them.
 //!
 //! A history names nothing that is secret: ids, etags and requests are numbered as they turn up.
 

@@ -113,9 +113,9 @@ impl Session {
                 && (!applied || forgets))
                 .then(unchanged)?,
             Answer::OutcomeUnknown => {
-                let told = if save.rotate { replaced && living.minted_by != save.request } else { replaced };
-                let told = (told && applied) || (forgets && (replaced || living.opens_with(save.id)));
-                told.then(unchanged)?
+                let hidden = replaced && applied && !save.rotate;
+                let forgotten = forgets && (replaced || living.opens_with(save.id));
+                (hidden || forgotten).then(unchanged)?
             }
             _ => None,
         }
