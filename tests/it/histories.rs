@@ -1,7 +1,7 @@
 //! Linearizability: four callers of one session, chance and faults beside them; and every history that they make could be
 //! that of a session which does one thing at a time. What is recorded and how it is judged: `sessiond_tests::histories`.
 //!
-//! `rounds` says how many: 1,000 of each kind with `scripts/test --long`, a few per cent otherwise. On a violation the
+//! `rounds` says how many: 2,000 of each kind with `scripts/test --long`, a few per cent otherwise. On a violation the
 //! history is printed, with the seed; every name in it is a number.
 
 use sessiond_tests::{
@@ -12,7 +12,7 @@ use sessiond_tests::{
 };
 
 /// Histories of each kind.
-const HISTORIES: usize = 1_000;
+const HISTORIES: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_on_memory_are_those_of_one_session_each() {
