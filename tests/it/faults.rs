@@ -36,6 +36,9 @@ use tokio::sync::{Mutex, MutexGuard};
 /// One at a time: these tests measure times under load, and would disturb each other on a machine with two cores.
 static QUIET: Mutex<()> = Mutex::const_new(());
 
+/// What callers may be told in an outage. (DEADLINE, where the machine is slower than the store.)
+const OUTAGE: [&str; 3] = ["UNAVAILABLE STORE_UNAVAILABLE", "DEADLINE_EXCEEDED DEADLINE", "ABORTED OUTCOME_UNKNOWN"];
+
 /// The machine for oneself, as far as these tests go, and dice.
 async fn begin(what: &str) -> (MutexGuard<'static, ()>, Dice) {
     let quiet = QUIET.lock().await;

@@ -12,7 +12,7 @@ use sessiond_tests::{
     rounds,
 };
 
-use super::{begin, tell};
+use super::{OUTAGE, begin, tell};
 
 /// Runs the rounds with answers mistreated so; gives also how many were.
 async fn mistreated(what: &str, mischief: Mischief) -> (Figures, Audit, usize) {
@@ -40,7 +40,7 @@ async fn p5_of_lost_answers_no_repeat_has_a_second_effect() {
         mistreated("answers dropped", Mischief { drop_and_cut: 100, ..Mischief::default() }).await;
     assert!(done > 0, "nothing was dropped");
     assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
-    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+    assert_eq!(figures.others(&OUTAGE), 0, "{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +48,7 @@ async fn p3_answers_that_slide_by_one_show_nobody_another_session() {
     let (figures, audit, done) = mistreated("answers slid", Mischief { slide: 10, ..Mischief::default() }).await;
     assert!(done > 0, "nothing slid");
     assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
-    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+    assert_eq!(figures.others(&OUTAGE), 0, "{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,5 +56,5 @@ async fn p3_answers_swapped_between_connections_show_nobody_another_session() {
     let (figures, audit, done) = mistreated("answers swapped", Mischief { swap: 100, ..Mischief::default() }).await;
     assert!(done > 0, "nothing was swapped");
     assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
-    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+    assert_eq!(figures.others(&OUTAGE), 0, "{figures}");
 }

@@ -10,7 +10,7 @@ use sessiond_tests::{
     },
 };
 
-use super::{begin, for_a_while, is_long, tell};
+use super::{OUTAGE, begin, for_a_while, is_long, tell};
 
 /// From the fault until a write is acknowledged.
 const RECOVERY: Duration = Duration::from_secs(3).saturating_add(NODE_TIMEOUT);
@@ -69,7 +69,7 @@ async fn with(fault: Fault) -> (Figures, Audit, Duration) {
     let outage = recovered - began;
     tell(&what, &figures, &audit);
     println!("{what}: the last call failed {outage:?} after the fault");
-    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+    assert_eq!(figures.others(&OUTAGE), 0, "{figures}");
     assert!(audit.twice.is_empty() && audit.wrong.is_empty(), "{audit}: {:#?}", audit.samples());
     (figures, audit, outage)
 }

@@ -8,7 +8,7 @@ use sessiond_tests::{
     faults::load::{Load, Repeats},
 };
 
-use super::{begin, for_a_while, is_long, tell, writes_flow};
+use super::{OUTAGE, begin, for_a_while, is_long, tell, writes_flow};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -35,7 +35,7 @@ async fn p7_while_redis_stands_still_every_call_ends_in_time_and_afterwards_all_
     tell(&what, &figures, &audit);
     println!("{what}: sessiond grew by {growth} KiB, first write {first:?} after SIGCONT");
     assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
-    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+    assert_eq!(figures.others(&OUTAGE), 0, "{figures}");
     assert_eq!(figures.held_back, 0, "the load is an open one");
     // Both ends of a call are on this machine, and may have to wait for it.
     let bound = DEADLINE + Duration::from_millis(50) + 2 * figures.lag(999);

@@ -16,7 +16,7 @@ use sessiond_tests::{
     reserved_port,
 };
 
-use super::{begin, for_a_while, is_long, tell, writes_flow};
+use super::{OUTAGE, begin, for_a_while, is_long, tell, writes_flow};
 
 /// From then on writes must flow within this time.
 const RECOVERY: Duration = Duration::from_secs(3);
@@ -71,6 +71,6 @@ async fn p7_a_black_hole_that_ends_and_a_redis_that_moves_house_are_recovered_fr
     assert!(proxy.done().held() > 0, "the hole swallowed nothing");
     // Replication was whole when the old one vanished; what was sent to it afterwards was never acknowledged.
     assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
-    assert_eq!(figures.others(&["UNAVAILABLE STORE_UNAVAILABLE", "ABORTED OUTCOME_UNKNOWN"]), 0, "{figures}");
+    assert_eq!(figures.others(&OUTAGE), 0, "{figures}");
     assert!(healed <= RECOVERY && moved <= RECOVERY, "{healed:?} after it healed, {moved:?} after it moved");
 }

@@ -84,13 +84,22 @@ impl Audit {
     /// How long before the fault that took it the oldest of what was lost had been acknowledged: the first of these after it
     /// was asked for. What was lost without a fault is as old as can be.
     pub fn oldest_loss(&self, faults: &[Duration]) -> Duration {
-        let all = self.lost.iter().chain(&self.revived).chain(&self.usable);
-        let ages = all.map(|lost| {
+        let ages = self.losses().map(|lost| {
             let next = faults.iter().filter(|fault| **fault >= lost.sent).min();
             // Who reads an answer late may do so after the fault.
             next.map_or(Duration::MAX, |fault| fault.saturating_sub(lost.acknowledged))
         });
         ages.max().unwrap_or_default()
+    }
+
+    /// When the first and the last was acknowledged of what was lost, in seconds from this moment.
+    pub fn span_of_losses(&self, from: Duration) -> Option<(f64, f64)> {
+        let times = || self.losses().map(|lost| lost.acknowledged.as_secs_f64() - from.as_secs_f64());
+        Some((times().min_by(f64::total_cmp)?, times().max_by(f64::total_cmp)?))
+    }
+
+    fn losses(&self) -> impl Iterator<Item = &Lost> {
+        self.lost.iter().chain(&self.revived).chain(&self.usable)
     }
 
     /// A few of what was found, to tell with a failure.
@@ -175,6 +184,7 @@ impl Audit {
             )
         };
         let mut found = look(stub, &id).await;
+        let is_found = found.is_some();
         for (old, when) in replaced.iter().rev() {
             self.replaced += 1;
             if let Some(session) = look(stub, old).await {
@@ -190,7 +200,8 @@ impl Audit {
         }
         if let Some(died) = died {
             self.destroyed += 1;
-            if found.is_some() {
+            // By an older id: that is a rotate lost, and counted as one. Its end was asked for by an id that opens nothing.
+            if is_found {
                 self.revived.push(Lost::new(format!("{}: it opens", life.name), died));
             }
         } else if is_adrift {
