@@ -21,7 +21,7 @@ use crate::{
     Settings,
     grpc::EdgeLimits,
     rules::Limits,
-    store::redis::{RedisOptions, RedisStore, RedisUrl},
+    store::redis::{RedisOptions, RedisUrl},
 };
 
 /// A session service: web applications in any language keep their visitors' sessions behind one small gRPC API.
@@ -236,7 +236,7 @@ impl Config {
                 };
             }
         };
-        RedisStore::check(url, &options)
+        options.check(url)
     }
 
     /// How Redis is to be spoken to.

@@ -20,6 +20,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is asked while it does not answer.
 const IMPATIENCE: Duration = Duration::from_millis(250);
 
+/// So many different reasons are logged in one outage: the first is often not the one that helps.
+const REASONS: usize = 8;
+
 /// So many questions in a row without an answer are an outage; one answer ends it.
 const PATIENCE: u32 = 3;
 
@@ -41,7 +44,8 @@ pub(crate) async fn stopping(reporter: &HealthReporter) {
 /// Asks the store again and again, and reports. Ends only when the store was found unfit at first contact, with the reason:
 /// later, a service that runs is worth more than one that ended, and it is said in the log.
 pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metrics: Option<&Metrics>) -> String {
-    let (mut ready, mut met, mut told, mut misses) = (false, false, false, 0);
+    let (mut ready, mut met, mut misses) = (false, false, 0);
+    let mut told = Vec::new();
     loop {
         let now = Instant::now();
         let attempt = Attempt { since: now, until: now + INTERVAL };
@@ -61,7 +65,8 @@ pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metric
             Ok(()) => {
                 misses = 0;
                 if !ready {
-                    (ready, met, told) = (true, true, false);
+                    (ready, met) = (true, true);
+                    told.clear();
                     info!("ready: the store answers");
                     set_readiness(reporter, ServingStatus::Serving).await;
                 }
@@ -72,9 +77,10 @@ pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metric
                     ready = false;
                     set_readiness(reporter, ServingStatus::NotServing).await;
                 }
-                if !ready && !told {
-                    told = true;
+                let error = error.to_string();
+                if !ready && told.len() < REASONS && !told.contains(&error) {
                     warn!(%error, "not ready: the store cannot be asked; trying on");
+                    told.push(error);
                 }
             }
         }

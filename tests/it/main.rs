@@ -12,6 +12,7 @@ mod papers;
 mod promises;
 mod races;
 mod raw;
+mod redis;
 mod running;
 mod stores;
 mod stranger;

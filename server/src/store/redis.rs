@@ -69,6 +69,28 @@ pub struct RedisOptions {
     pub allow_eviction: bool,
 }
 
+impl RedisOptions {
+    /// Whether they fit the URL, and what lies in files can be read.
+    ///
+    /// # Errors
+    /// A sentence that says what does not, and what to do.
+    pub fn check(&self, url: &RedisUrl) -> Result<(), String> {
+        if !url.tls && (self.ca_file.is_some() || self.identity.is_some()) {
+            return Err("a certificate or CA file is for TLS: write rediss in place of redis in --store".to_owned());
+        }
+        if self.sentinel_password_file.is_some() && !matches!(url.topology, Topology::Sentinel(_)) {
+            return Err("--sentinel-password-file is for Sentinels: write redis+sentinel:// in --store".to_owned());
+        }
+        if self.password_file.is_some() && url.settings.password().is_some() {
+            return Err(
+                "there is a password in --store and one in --redis-password-file: leave one of them out".to_owned()
+            );
+        }
+        let (redis, sentinels) = nodes::access(url, self);
+        redis.check().and_then(|()| sentinels.check()).map_err(|trouble| trouble.to_string())
+    }
+}
+
 impl Default for RedisOptions {
     fn default() -> Self {
         Self {
@@ -88,34 +110,19 @@ impl Default for RedisOptions {
 pub struct RedisStore {
     link: Link,
     prefix: Arc<str>,
+    is_cluster: bool,
     allow_eviction: bool,
 }
 
 impl RedisStore {
     /// A store that connects when it is first used, and again whenever it must. Must be called within a runtime.
     pub fn open(url: &RedisUrl, options: &RedisOptions) -> Self {
-        let (prefix, allow_eviction) = (Arc::clone(&options.prefix), options.allow_eviction);
-        Self { link: Link::open(url, options), prefix, allow_eviction }
-    }
-
-    /// Whether the options fit the URL, and what lies in files can be read.
-    ///
-    /// # Errors
-    /// A sentence that says what does not, and what to do.
-    pub fn check(url: &RedisUrl, options: &RedisOptions) -> Result<(), String> {
-        if !url.tls && (options.ca_file.is_some() || options.identity.is_some()) {
-            return Err("a certificate or CA file is for TLS: write rediss in place of redis in --store".to_owned());
+        Self {
+            link: Link::open(url, options),
+            prefix: Arc::clone(&options.prefix),
+            is_cluster: url.topology == Topology::Cluster,
+            allow_eviction: options.allow_eviction,
         }
-        if options.sentinel_password_file.is_some() && !matches!(url.topology, Topology::Sentinel(_)) {
-            return Err("--sentinel-password-file is for Sentinels: write redis+sentinel:// in --store".to_owned());
-        }
-        if options.password_file.is_some() && url.settings.password().is_some() {
-            return Err(
-                "there is a password in --store and one in --redis-password-file: leave one of them out".to_owned()
-            );
-        }
-        let (redis, sentinels) = nodes::access(url, options);
-        redis.check().and_then(|()| sentinels.check()).map_err(|trouble| trouble.to_string())
     }
 
     fn key(&self, claim: &Claim) -> String {
@@ -290,7 +297,7 @@ impl Store for RedisStore {
 
     async fn check(&self, attempt: Attempt) -> Result<Fitness, StoreError> {
         let told = self.link.info(attempt).await?;
-        Ok(checks::judge(&told, self.allow_eviction))
+        Ok(checks::judge(&told, self.is_cluster, self.allow_eviction))
     }
 }
 

@@ -15,7 +15,7 @@ struct Findings {
 }
 
 /// Says in the log what each node is like, and whether all will do.
-pub(super) fn judge(told: &[Result<String, StoreError>], allow_eviction: bool) -> Fitness {
+pub(super) fn judge(told: &[Result<String, StoreError>], is_cluster: bool, allow_eviction: bool) -> Fitness {
     for told in told {
         let fields = match told {
             Ok(told) => fields(told),
@@ -36,7 +36,7 @@ pub(super) fn judge(told: &[Result<String, StoreError>], allow_eviction: bool) -
             appendonly = field("aof_enabled"),
             "found Redis"
         );
-        let findings = look(&fields, allow_eviction);
+        let findings = look(&fields, is_cluster, allow_eviction);
         for risk in findings.risks {
             warn!(port = field("tcp_port"), "{risk} (docs/redis.md)");
         }
@@ -51,7 +51,7 @@ fn fields(info: &str) -> HashMap<&str, &str> {
     info.lines().filter_map(|line| line.trim_end().split_once(':')).collect()
 }
 
-fn look(fields: &HashMap<&str, &str>, allow_eviction: bool) -> Findings {
+fn look(fields: &HashMap<&str, &str>, is_cluster: bool, allow_eviction: bool) -> Findings {
     let field = |name: &str| fields.get(name).copied();
     let mut findings = Findings::default();
     let version = field("redis_version").unwrap_or_default();
@@ -59,9 +59,8 @@ fn look(fields: &HashMap<&str, &str>, allow_eviction: bool) -> Findings {
     if major.is_some_and(|major| major < 7) {
         findings.unfit = Some(format!("this is Redis {version}: 7.0 or newer, or Valkey, is needed"));
     }
-    // A cluster's map was asked for, or this is one node.
-    if field("redis_mode") == Some("sentinel") {
-        findings.unfit = Some("this is a Sentinel: give --store redis+sentinel://host:port/master".to_owned());
+    if field("redis_mode") == Some("cluster") && !is_cluster {
+        findings.unfit = Some("this Redis is of a cluster: give --store redis+cluster://host:port".to_owned());
     }
     match field("maxmemory_policy") {
         None | Some("noeviction") => {}
@@ -99,19 +98,19 @@ mod tests {
     fn found(is: &str, instead_of: &str, allow_eviction: bool) -> Findings {
         let info = GOOD.replace(instead_of, is);
         assert!(is.is_empty() || info.contains(is));
-        look(&fields(&info), allow_eviction)
+        look(&fields(&info), false, allow_eviction)
     }
 
     #[test]
     fn a_redis_as_it_should_be_has_no_findings() {
-        assert_eq!(look(&fields(GOOD), false), Findings::default());
+        assert_eq!(look(&fields(GOOD), false, false), Findings::default());
     }
 
     #[test]
     fn what_makes_it_unfit_says_what_to_do() {
         for (is, instead_of, says) in [
             ("redis_version:6.2.7", "redis_version:7.0.15", "7.0 or newer"),
-            ("redis_mode:sentinel", "redis_mode:standalone", "redis+sentinel://"),
+            ("redis_mode:cluster", "redis_mode:standalone", "redis+cluster://"),
             (
                 "policy:allkeys-lru",
                 "policy:noeviction",

@@ -210,8 +210,7 @@ impl Cluster {
             let mut connection = Connection::new(redis, Arc::new(Group::new()).admit());
             ask(&mut connection, address).await
         });
-        let others = self::best(join_all(asked.map(in_time)).await);
-        others.or(best)
+        if others.is_empty() { best } else { self::best(join_all(asked.map(in_time)).await) }
     }
 
     fn learn(&self, view: View) {

@@ -157,7 +157,7 @@ impl Sentinels {
         let mut ask = Cmd::new();
         ask.arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
         let address: Option<(String, u16)> = ask.query_async(sentinel).await?;
-        let unknown = || Trouble(format!("the Sentinels know no master named {:?}", self.name).into());
+        let unknown = || Trouble(format!("the Sentinels know no master named {}", self.name).into());
         let (host, port) = address.ok_or_else(unknown)?;
         let mut ask = Cmd::new();
         ask.arg("SENTINEL").arg("MASTER").arg(&self.name);

@@ -91,6 +91,14 @@ impl Sentinels {
         format!("redis+sentinel://{}/mymaster", all.join(","))
     }
 
+    /// Has the Sentinels ask for a password from now on. (They no longer believe each other then: for tests of the way only.)
+    pub async fn require_password(&self, password: &str) {
+        for sentinel in &self.sentinels {
+            let password = format!(">{password}");
+            let _: String = sentinel.command(&["ACL", "SETUSER", "default", "resetpass", &password]).await;
+        }
+    }
+
     /// The number of the master that the Sentinels name, if they agree, and if it says so itself.
     pub async fn master(&self) -> Option<usize> {
         let mut named = None;
