@@ -12,8 +12,15 @@ use serde_json::Value;
 use sessiond::config::Config;
 use sessiond_tests::{Calls, Server, TestRedis, World, change, create};
 
-const PAPERS: [&str; 6] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "client/README.md"];
+const PAPERS: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "docs/redis.md",
+    "client/README.md",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository")
@@ -166,7 +173,7 @@ fn every_path_in_the_papers_leads_somewhere() {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let links = links.filter(|link| !link.contains("://")).map(|link| link.split('#').next().unwrap_or_default());
         let named = text.split('`').skip(1).step_by(2).filter_map(|code| code.split_whitespace().next());
-        let folders = ["server/", "client/", "bench/", "proto/", "tests/", "scripts/", "deploy/", ".ci/"];
+        let folders = ["server/", "client/", "bench/", "proto/", "docs/", "tests/", "scripts/", "deploy/", ".ci/"];
         let named = named.filter(|name| folders.iter().any(|folder| name.starts_with(folder)));
         for path in links.chain(named).filter(|path| !path.is_empty()) {
             assert!(root().join(path).exists(), "{paper} names {path}, which is not there");
