@@ -47,11 +47,9 @@ pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metric
     let (mut ready, mut met, mut misses) = (false, false, 0);
     let mut told = Vec::new();
     loop {
-        let now = Instant::now();
-        let attempt = Attempt { since: now, until: now + INTERVAL };
-        let mut answer = store.ping(attempt).await;
+        let mut answer = store.ping(attempt()).await;
         if answer.is_ok() && !ready {
-            answer = match store.check(attempt).await {
+            answer = match store.check(attempt()).await {
                 Ok(Fitness::Unfit(why)) if !met => return why,
                 Ok(Fitness::Unfit(why)) => {
                     error!(%why, "the store is not what it was");
@@ -89,6 +87,12 @@ pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metric
         }
         tokio::time::sleep(if misses == 0 { INTERVAL } else { IMPATIENCE }).await;
     }
+}
+
+/// One question.
+fn attempt() -> Attempt {
+    let now = Instant::now();
+    Attempt { since: now, until: now + INTERVAL }
 }
 
 async fn set_readiness(reporter: &HealthReporter, status: ServingStatus) {

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     start_logging(config.log_format);
+    // Said, so that no other one that a dependency may bring leaves the choice open. It fails where one is chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -173,10 +173,13 @@ fn every_path_in_the_papers_leads_somewhere() {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let links = links.filter(|link| !link.contains("://")).map(|link| link.split('#').next().unwrap_or_default());
         let named = text.split('`').skip(1).step_by(2).filter_map(|code| code.split_whitespace().next());
+        // A link is followed from where its paper lies.
+        let here = Path::new(paper).parent().unwrap_or(Path::new(""));
+        let links = links.filter(|link| !link.is_empty()).map(|link| here.join(link));
         let folders = ["server/", "client/", "bench/", "proto/", "docs/", "tests/", "scripts/", "deploy/", ".ci/"];
-        let named = named.filter(|name| folders.iter().any(|folder| name.starts_with(folder)));
-        for path in links.chain(named).filter(|path| !path.is_empty()) {
-            assert!(root().join(path).exists(), "{paper} names {path}, which is not there");
+        let named = named.filter(|name| folders.iter().any(|folder| name.starts_with(folder))).map(PathBuf::from);
+        for path in links.chain(named) {
+            assert!(root().join(&path).exists(), "{paper} names {}, which is not there", path.display());
         }
     }
 }

@@ -37,6 +37,7 @@ use std::{
 use redis::{Cmd, Pipeline, Value};
 
 use self::{
+    checks::Terms,
     connection::Connection,
     link::{Act, Failure, Link, Problem},
     scripts::{Reply, Status},
@@ -81,6 +82,13 @@ impl RedisOptions {
         if self.sentinel_password_file.is_some() && !matches!(url.topology, Topology::Sentinel(_)) {
             return Err("--sentinel-password-file is for Sentinels: write redis+sentinel:// in --store".to_owned());
         }
+        if url.settings.username().is_some() && url.settings.password().is_none() && self.password_file.is_none() {
+            return Err(
+                "--store names a user and no password: write user:password@, or :password@ for one without a user, \
+                        or give --redis-password-file"
+                    .to_owned(),
+            );
+        }
         if self.password_file.is_some() && url.settings.password().is_some() {
             return Err(
                 "there is a password in --store and one in --redis-password-file: leave one of them out".to_owned()
@@ -110,8 +118,7 @@ impl Default for RedisOptions {
 pub struct RedisStore {
     link: Link,
     prefix: Arc<str>,
-    is_cluster: bool,
-    allow_eviction: bool,
+    terms: Terms,
 }
 
 impl RedisStore {
@@ -120,8 +127,11 @@ impl RedisStore {
         Self {
             link: Link::open(url, options),
             prefix: Arc::clone(&options.prefix),
-            is_cluster: url.topology == Topology::Cluster,
-            allow_eviction: options.allow_eviction,
+            terms: Terms {
+                is_cluster: url.topology == Topology::Cluster,
+                allow_eviction: options.allow_eviction,
+                confirm_replicas: options.confirm_replicas,
+            },
         }
     }
 
@@ -173,7 +183,7 @@ struct Look<'a> {
 impl Act for Look<'_> {
     type Answer = Option<Found>;
 
-    async fn act(&self, connection: &mut Connection) -> Result<Option<Found>, Failure> {
+    async fn act(&self, connection: &mut Connection, _: Attempt) -> Result<Option<Found>, Failure> {
         let mut commands = Pipeline::with_capacity(3);
         commands.cmd("GET").arg(self.key).cmd("PEXPIRETIME").arg(self.key);
         let asks_time = connection.clock().is_stale();
@@ -285,7 +295,7 @@ impl Store for RedisStore {
             command.arg(millis(REPEAT_WINDOW)).arg(TOMBSTONE.as_secs());
         };
         match self.link.run_to_last(&self.link.scripts.destroy, &self.key(claim), attempt, add).await? {
-            Reply::Bare(Status::Done) => Ok(Destroyed::Gone),
+            Reply::Bare(Status::Done | Status::Absent) => Ok(Destroyed::Gone),
             Reply::Bare(Status::Conflict) => Ok(Destroyed::Conflict),
             reply => Err(broken(&reply)),
         }
@@ -297,7 +307,11 @@ impl Store for RedisStore {
 
     async fn check(&self, attempt: Attempt) -> Result<Fitness, StoreError> {
         let told = self.link.info(attempt).await?;
-        Ok(checks::judge(&told, self.is_cluster, self.allow_eviction))
+        let out_of_reach = |told: &Result<String, StoreError>| matches!(told, Err(StoreError::Unavailable(_)));
+        if told.iter().all(out_of_reach) {
+            return Err(StoreError::Unavailable("no node tells how it is set up".to_owned()));
+        }
+        Ok(self.terms.judge(&told))
     }
 }
 

@@ -111,9 +111,26 @@ async fn what_changes_nothing_is_answered_without_a_replica() {
     let stale = stub.destroy(request).await.unwrap_err();
     assert_eq!(reason(&stale), "SESSION_CHANGED");
     stub.end("malformed").await.expect("it is not even asked for");
+    let stranger = format!("{}{}", &session.id[..33], "A".repeat(32));
+    stub.end(&stranger).await.expect("who proves nothing waits for nobody");
     pair.go_on();
     stub.end(&session.id).await.expect("it is confirmed");
-    let _: () = pair.master.command(&["PING"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_a_master_that_is_deposed_while_a_logout_waits_is_an_outage() {
+    let pair = Pair::start().await;
+    let mut stub = pair.stub();
+    let session = stub.store(create(j!({"a": 1}))).await.unwrap();
+    pair.freeze();
+    let logout = tokio::spawn(async move { stub.end(&session.id).await });
+    eventually("it waits", async || {
+        pair.master.command::<String>(&["INFO", "clients"]).await.contains("blocked_clients:1")
+    })
+    .await;
+    let _: String = pair.master.command(&["REPLICAOF", "127.0.0.1", &pair.replica.port().to_string()]).await;
+    is_unconfirmed(logout.await.unwrap());
+    pair.go_on();
 }
 
 /// Nobody waits on the connection that others use, and few wait at once: the rest are told soon.

@@ -12,13 +12,17 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
     PushInfo, RedisConnectionInfo, RedisError, TlsCertificates,
     aio::{MultiplexedConnection, SendError},
-    io::tcp::TcpSettings,
+    io::tcp::{TcpSettings, socket2},
 };
 
 use super::url::Address;
 
 /// How long written bytes may stay unacknowledged before the kernel gives up.
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// After so long without a word the kernel asks whether the other side is there, and how often then: whatever stands between
+/// forgets silent connections, and the next call would find out.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// The longest password that is read from a file, in bytes: a wrong path is told before it is read whole.
 const MAX_PASSWORD: u64 = 4096;
@@ -52,7 +56,8 @@ impl Access {
         address: &Address,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection, Trouble> {
-        let tcp = TcpSettings::default().set_nodelay(true);
+        let alive = socket2::TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(alive);
         #[cfg(target_os = "linux")]
         let tcp = tcp.set_user_timeout(USER_TIMEOUT);
         // RESP3 tells at once when the connection is lost; RESP2 only with the next command.
@@ -81,13 +86,20 @@ impl Access {
         Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
-    /// Whether what lies in files can be read now.
+    /// Whether what lies in files is what it should be, now.
     ///
     /// # Errors
-    /// Which cannot, and why.
+    /// Which is not, and why.
     pub(super) fn check(&self) -> Result<(), Trouble> {
         self.password_file.as_deref().map(password).transpose()?;
-        self.tls.as_ref().map(TlsFiles::read).transpose()?;
+        let Some(files) = &self.tls else { return Ok(()) };
+        if let Some(path) = &files.ca
+            && !fs::read_to_string(path).map_err(|error| unreadable(path, &error))?.contains("BEGIN CERTIFICATE")
+        {
+            return Err(unreadable(path, &io::Error::other("it holds no certificate in PEM")));
+        }
+        let addr = ConnectionAddr::TcpTls { host: "redis".to_owned(), port: 0, insecure: false, tls_params: None };
+        Client::build_with_tls(addr, files.read()?)?;
         Ok(())
     }
 }
@@ -125,6 +137,11 @@ impl From<RedisError> for Trouble {
         // A Redis before 7.0 does not know `#!lua`, and says so in words that help nobody.
         if error.detail().is_some_and(|detail| detail.contains("compiling script")) {
             return Self::said("it cannot run the scripts: Redis 7.0 or newer, or Valkey, is needed");
+        }
+        if error.detail().is_some_and(|detail| detail.contains("unknown command 'SCRIPT'")) {
+            return Self::said(
+                "it knows no scripts; if it is a Sentinel, give --store redis+sentinel://host:port/master",
+            );
         }
         match error.kind() {
             ErrorKind::Io => Self(error.to_string().into()),

@@ -25,8 +25,8 @@ impl RedisClock {
         Self { start: Instant::now(), offset: AtomicI64::new(0), learned: AtomicU64::new(0) }
     }
 
-    /// Takes in what Redis's clock showed in an answer that has just come. The way back took some time, so this is never
-    /// ahead of Redis: a command's "not after" may come early, and never late.
+    /// Takes in what Redis's clock showed in an answer that has just come. The way back took some time, so this is behind
+    /// Redis, if anything: a command's "not after" comes early rather than late, until one of the clocks is set.
     pub(super) fn learn(&self, shown: Time) {
         let now = millis(self.start.elapsed());
         self.offset.store(shown.0 as i64 - now as i64, Ordering::Relaxed);

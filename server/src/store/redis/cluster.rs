@@ -200,9 +200,10 @@ impl Cluster {
             let mut connection = node.shared().await.map_err(|error| Trouble(error.to_string().into()))?;
             ask(&mut connection, address).await
         });
-        let best = best(join_all(asked.map(in_time)).await);
-        if best.is_ok() {
-            return best;
+        let mut told = join_all(asked.map(in_time)).await;
+        // A master that was cut off goes on telling what was, and that all is not well.
+        if told.iter().flatten().any(|view| view.standing.0) {
+            return best(told);
         }
         others.extend(self.seeds.iter().filter(|seed| !known.iter().any(|(address, _)| address == *seed)).cloned());
         let asked = others.iter().map(|address| async move {
@@ -210,7 +211,8 @@ impl Cluster {
             let mut connection = Connection::new(redis, Arc::new(Group::new()).admit());
             ask(&mut connection, address).await
         });
-        if others.is_empty() { best } else { self::best(join_all(asked.map(in_time)).await) }
+        told.extend(join_all(asked.map(in_time)).await);
+        best(told)
     }
 
     fn learn(&self, view: View) {

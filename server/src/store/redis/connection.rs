@@ -1,5 +1,5 @@
-//! A connection, and when it is of no more use. One that is lost, leads elsewhere or says nothing takes all the others to
-//! its node with it: what became of one will become of them.
+//! A connection, and when it is of no more use. One in use that is lost, leads elsewhere or says nothing takes all the others
+//! to its node with it: what became of it has become of them, or will with their next call.
 
 use std::{
     sync::{
@@ -38,21 +38,22 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Health {
     born: Instant,
-    /// Whether it was ever good: what fails before tells nothing of the others.
-    established: AtomicBool,
+    /// Whether an answer to a call ever came on it. What becomes of one before tells nothing of the others: a server may
+    /// refuse it, or close the one that stands by and is never used.
+    used: AtomicBool,
     broken: AtomicBool,
     /// Whether its node was found to be no master any more: what it acknowledged last may be lost.
     retired: AtomicBool,
     /// When the oldest question was asked that timed out since the last answer, in milliseconds from `born`; 0 is none.
     silent_since: AtomicU64,
+    /// The clock of the Redis that it leads to: its own, as the master may be another one with the next connection.
+    clock: RedisClock,
     group: Arc<Group>,
 }
 
 /// All the connections to one node.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// The node's clock.
-    pub(super) clock: RedisClock,
     members: Mutex<Vec<Weak<Health>>>,
     /// How often they were dropped; whoever makes a connection meanwhile begins anew.
     drops: watch::Sender<u64>,
@@ -60,14 +61,15 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn new() -> Self {
-        Self { clock: RedisClock::new(), members: Mutex::default(), drops: watch::Sender::new(0) }
+        Self { members: Mutex::default(), drops: watch::Sender::new(0) }
     }
 
     /// The health of a new member.
     pub(super) fn admit(self: &Arc<Self>) -> Arc<Health> {
         let health = Arc::new(Health {
             born: Instant::now(),
-            established: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+            clock: RedisClock::new(),
             broken: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             silent_since: AtomicU64::new(0),
@@ -107,7 +109,7 @@ impl Health {
     /// that were made since.
     pub(super) fn lost(&self) {
         let is_first = !self.broken.swap(true, Ordering::Relaxed);
-        if is_first && self.established.load(Ordering::Relaxed) {
+        if is_first && self.used.load(Ordering::Relaxed) {
             self.group.drop_all();
         }
     }
@@ -123,14 +125,9 @@ impl Connection {
         Self { asking: true, ..self }
     }
 
-    /// It has answered as it should: from now on its loss is that of all.
-    pub(super) fn established(&self) {
-        self.health.established.store(true, Ordering::Relaxed);
-    }
-
-    /// The clock of its node.
+    /// The clock of the Redis that it leads to.
     pub(super) fn clock(&self) -> &RedisClock {
-        &self.health.group.clock
+        &self.health.clock
     }
 
     pub(super) async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
@@ -189,6 +186,7 @@ impl Connection {
     /// An answer came, whatever it said.
     pub(super) fn answered(&self) {
         self.health.silent_since.store(0, Ordering::Relaxed);
+        self.health.used.store(true, Ordering::Relaxed);
     }
 
     /// No answer came in time to what was asked then.

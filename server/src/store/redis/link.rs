@@ -1,6 +1,6 @@
 //! The way to Redis and back: a question goes to the node that has the key, within its attempt's time, and what comes back is
-//! an answer, or an error whose meaning is known. A question is asked once more where that is safe and of use: all scripts
-//! are safe to run twice. So a lost connection, a master that was deposed and a slot that moved cost a call time, and fail
+//! an answer, or an error whose meaning is known. A question is asked again where that is safe and of use: all scripts are
+//! safe to run twice. So a lost connection, a master that was deposed and a slot that moved cost a call time, and fail
 //! it only if that runs out.
 
 use std::{
@@ -33,6 +33,10 @@ use crate::{
 /// How often a question is asked again for a lost connection; more would be a storm in an outage.
 const RESENDS: usize = 2;
 
+/// By so much the clock of a new master may be ahead of the old one's, that stamped the marks, before a question that is asked
+/// again could be taken for a new one. Less than what the ring of marks covers, so that none is refused for it.
+const CLOCKS: Duration = Duration::from_millis(2500);
+
 /// How often a question follows where a cluster's nodes point. While slots move, twice is usual.
 const REDIRECTS: usize = 6;
 
@@ -54,7 +58,11 @@ pub(super) trait Act: Sync {
     type Answer: Send;
 
     /// Does it.
-    fn act(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+    fn act(
+        &self,
+        connection: &mut Connection,
+        attempt: Attempt,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
     /// Whether it needs a connection that nobody else uses meanwhile.
     const ALONE: bool = false;
@@ -65,7 +73,6 @@ struct Run<'a, F, const CONFIRM: bool> {
     link: &'a Link,
     script: &'a Script,
     key: &'a str,
-    attempt: Attempt,
     add: F,
 }
 
@@ -124,9 +131,13 @@ impl Link {
     /// Does something about a key within the attempt's time: until there is an answer, or no use in asking.
     pub(super) async fn within<A: Act>(&self, key: &str, attempt: Attempt, act: &A) -> Result<A::Answer, StoreError> {
         let (mut route, mut resends, mut redirects) = (Route::Owner, RESENDS, REDIRECTS);
+        let mut attempt = attempt;
         loop {
             let (node, asking) = match &route {
-                Route::Owner => (self.nodes.owner(key).await?, false),
+                Route::Owner => {
+                    let owner = timeout_at(attempt.until.into(), self.nodes.owner(key)).await;
+                    (owner.map_err(|_| late())??, false)
+                }
                 Route::Asking(node) => (Arc::clone(node), true),
             };
             let (error, again) = match self.on(&node, attempt, asking, act).await {
@@ -144,7 +155,10 @@ impl Link {
             *left -= 1;
             route = match again {
                 Some(Again::Redirect(to)) => to,
-                _ => Route::Owner,
+                _ => {
+                    attempt.since = attempt.since.checked_sub(CLOCKS).unwrap_or(attempt.since);
+                    Route::Owner
+                }
             };
         }
     }
@@ -161,43 +175,41 @@ impl Link {
         if Instant::now() >= attempt.until {
             return Err((late(), None));
         }
-        let mut held;
-        let mut shared;
+        let in_time = |_| (late(), None);
         let unreachable = |error| {
             self.nodes.doubt();
             (error, None)
         };
-        let connection = if A::ALONE {
-            let taken = timeout_at(until, node.alone()).await.map_err(|_| (late(), None))?;
-            held = taken.map_err(unreachable)?;
-            held.as_mut()
+        let (connection, mut held) = if A::ALONE {
+            // That all are in use tells nothing of the node.
+            let held = timeout_at(until, node.alone()).await.map_err(in_time)?.map_err(|error| (error, None))?;
+            (held.connection(), Some(held))
         } else {
-            let cloned = timeout_at(until, node.shared()).await.map_err(|_| (late(), None))?;
-            shared = cloned.map_err(unreachable)?;
-            &mut shared
+            (timeout_at(until, node.shared()).await.map_err(in_time)?.map_err(unreachable)?, None)
         };
-        if asking {
-            *connection = connection.clone().asking();
-        }
+        let mut connection = if asking { connection.asking() } else { connection };
         let asked = Instant::now();
-        match timeout_at(until, act.act(connection)).await {
-            Ok(Ok(answer)) if !connection.is_retired() => {
-                connection.answered();
-                Ok(answer)
-            }
-            // It may have been lost with its master; where it was not, the answer is the same.
-            Ok(Ok(_)) => Err((StoreError::Unavailable("the master was deposed".to_owned()), Some(Again::Resend))),
-            Ok(Err(failure)) => {
-                connection.answered();
-                Err(self.judge(failure, node, connection))
-            }
-            Err(_) => {
+        let Ok(outcome) = timeout_at(until, act.act(&mut connection, attempt)).await else {
+            // What waits for replicas may be late by itself.
+            if !A::ALONE {
                 connection.timed_out(asked);
-                if connection.is_broken() {
-                    self.nodes.doubt();
-                }
-                Err((late(), None))
             }
+            if connection.is_broken() {
+                self.nodes.doubt();
+            }
+            return Err((late(), None));
+        };
+        if let Some(held) = &mut held {
+            held.ended();
+        }
+        connection.answered();
+        match outcome {
+            // It may have been lost with its master; where it was not, the answer is the same.
+            Ok(_) if connection.is_retired() => {
+                Err((StoreError::Unavailable("the master was deposed".to_owned()), Some(Again::Resend)))
+            }
+            Ok(answer) => Ok(answer),
+            Err(failure) => Err(self.judge(failure, node, &connection)),
         }
     }
 
@@ -209,7 +221,7 @@ impl Link {
         attempt: Attempt,
         add: impl Fn(&mut Cmd) + Sync,
     ) -> Result<Reply, StoreError> {
-        self.within(key, attempt, &Run::<_, false> { link: self, script, key, attempt, add }).await
+        self.within(key, attempt, &Run::<_, false> { link: self, script, key, add }).await
     }
 
     /// The same for what must not get lost with the master: it waits for the replicas that `--confirm-replicas` asks for.
@@ -223,7 +235,7 @@ impl Link {
         if self.confirm_replicas == 0 {
             return self.run(script, key, attempt, add).await;
         }
-        self.within(key, attempt, &Run::<_, true> { link: self, script, key, attempt, add }).await
+        self.within(key, attempt, &Run::<_, true> { link: self, script, key, add }).await
     }
 
     /// Answers if one node at least can be asked.
@@ -248,7 +260,7 @@ impl Link {
         attempt: Attempt,
         act: &A,
     ) -> Result<Vec<Result<A::Answer, StoreError>>, StoreError> {
-        let nodes = self.nodes.all().await?;
+        let nodes = timeout_at(attempt.until.into(), self.nodes.all()).await.map_err(|_| late())??;
         let asked = nodes.iter().map(|node| async { self.on(node, attempt, false, act).await.map_err(|(why, _)| why) });
         Ok(join_all(asked).await)
     }
@@ -312,29 +324,29 @@ impl<F: Fn(&mut Cmd) + Sync, const CONFIRM: bool> Act for Run<'_, F, CONFIRM> {
 
     const ALONE: bool = CONFIRM;
 
-    async fn act(&self, connection: &mut Connection) -> Result<Reply, Failure> {
+    async fn act(&self, connection: &mut Connection, attempt: Attempt) -> Result<Reply, Failure> {
         // Only now, as the connection has told Redis's time; and rounded down, as that makes a repeat more likely seen.
-        let since = connection.clock().at(self.attempt.since).before(Duration::from_millis(1));
-        let mut reply = self.ask(connection, since).await?;
+        let since = connection.clock().at(attempt.since).before(Duration::from_millis(1));
+        let mut reply = self.ask(connection, attempt, since).await?;
         if matches!(reply, Reply::Late) {
             // Nothing was written. Either time is up, or Redis's clock was set: the answer told its time, so once more. By a
             // clock that was set ahead the operation would look younger than it is.
-            let since = since.min(connection.clock().at(self.attempt.since));
-            reply = self.ask(connection, since).await?;
+            let since = since.min(connection.clock().at(attempt.since));
+            reply = self.ask(connection, attempt, since).await?;
         }
         if matches!(reply, Reply::Late) {
             return Err(Failure::Store(StoreError::Unavailable("the command came too late".to_owned())));
         }
         if CONFIRM && reply.must_last() {
-            self.confirm(connection).await?;
+            self.confirm(connection, attempt).await?;
         }
         Ok(reply)
     }
 }
 
 impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
-    async fn ask(&self, connection: &mut Connection, since: Time) -> Result<Reply, Failure> {
-        let until = connection.clock().at(self.attempt.until);
+    async fn ask(&self, connection: &mut Connection, attempt: Attempt, since: Time) -> Result<Reply, Failure> {
+        let until = connection.clock().at(attempt.until);
         let number = self.link.number.fetch_add(1, Ordering::Relaxed);
         let command = |name: &str, script: &str| {
             let mut command = Cmd::with_capacity(24, 1024);
@@ -358,7 +370,8 @@ impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
             Err(error) if error.code() == Some("OOM") => {
                 could_write = false;
                 let looked = connection.request(&command("EVAL", &script.read_only)).await;
-                looked.map_err(|again| if is_servers(&again) { error } else { again })
+                // A script that must not write and would have written is an ERR.
+                looked.map_err(|again| if again.code() == Some("ERR") { error } else { again })
             }
             answer => answer,
         };
@@ -372,12 +385,16 @@ impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
     }
 
     /// Waits until so many replicas have what was just written on this connection, which nobody else uses.
-    async fn confirm(&self, connection: &mut Connection) -> Result<(), Failure> {
-        let left = self.attempt.until.saturating_duration_since(Instant::now()).saturating_sub(WAIT_MARGIN);
+    async fn confirm(&self, connection: &mut Connection, attempt: Attempt) -> Result<(), Failure> {
+        let left = attempt.until.saturating_duration_since(Instant::now()).saturating_sub(WAIT_MARGIN);
         let mut wait = Cmd::new();
         // Zero would be for ever.
         wait.arg("WAIT").arg(self.link.confirm_replicas).arg(left.as_millis().max(1) as u64);
-        match connection.request(&wait).await? {
+        let answer = connection.request(&wait).await.map_err(|error| {
+            // A master that becomes a replica meanwhile says so in words of its own.
+            if is_servers(&error) { Problem::Replica.into() } else { Failure::from(error) }
+        })?;
+        match answer {
             Value::Int(replicas) if replicas >= self.link.confirm_replicas.into() => Ok(()),
             Value::Int(_) => Err(Failure::Store(StoreError::Unavailable(
                 "written, but not confirmed by as many replicas as --confirm-replicas asks for".to_owned(),
@@ -394,7 +411,7 @@ struct Ping;
 impl Act for Ping {
     type Answer = ();
 
-    async fn act(&self, connection: &mut Connection) -> Result<(), Failure> {
+    async fn act(&self, connection: &mut Connection, _: Attempt) -> Result<(), Failure> {
         let mut questions = Pipeline::with_capacity(2);
         // One that still loads its data refuses a PING, and answers the other.
         questions.cmd("PING").cmd("ROLE");
@@ -409,7 +426,7 @@ struct Info;
 impl Act for Info {
     type Answer = String;
 
-    async fn act(&self, connection: &mut Connection) -> Result<String, Failure> {
+    async fn act(&self, connection: &mut Connection, _: Attempt) -> Result<String, Failure> {
         let mut ask = Cmd::new();
         ask.arg("INFO").arg(&["server", "memory", "persistence", "replication"]);
         let told = connection.request(&ask).await?;

@@ -42,7 +42,7 @@ const CHECKOUT: Duration = Duration::from_millis(250);
 pub(super) struct Node {
     shared: bb8::Pool<Manager>,
     /// Where something has to wait on its own connection.
-    alone: Option<bb8::Pool<Manager>>,
+    alone: bb8::Pool<Manager>,
     place: Place,
     troubles: Troubles,
 }
@@ -61,8 +61,6 @@ pub(super) enum Place {
 pub(super) struct Common {
     pub(super) access: Access,
     pub(super) scripts: Arc<Scripts>,
-    /// Whether some calls wait for replicas.
-    pub(super) confirms: bool,
 }
 
 /// Makes connections for the pools.
@@ -98,7 +96,7 @@ impl Node {
                 .error_sink(Box::new(troubles.clone()));
             builder.build_unchecked(manager)
         };
-        let (shared, alone) = (pool(SHARED, SHARED), common.confirms.then(|| pool(ALONE, 0)));
+        let (shared, alone) = (pool(SHARED, SHARED), pool(ALONE, 0));
         Self { shared, alone, place, troubles }
     }
 
@@ -108,8 +106,13 @@ impl Node {
     }
 
     /// A connection that nobody else uses until it is dropped.
-    pub(super) async fn alone(&self) -> Result<impl AsMut<Connection> + use<'_>, StoreError> {
-        self.from(self.alone.as_ref().unwrap_or(&self.shared)).await.map(Alone)
+    pub(super) async fn alone(&self) -> Result<Alone<'_>, StoreError> {
+        let pooled = self.from(&self.alone).await.map_err(|error| {
+            let are_many = self.alone.state().connections == ALONE;
+            let many = || StoreError::Unavailable("too many calls wait for replicas at once".to_owned());
+            if are_many { many() } else { error }
+        })?;
+        Ok(Alone { pooled, ended: false })
     }
 
     async fn from<'a>(
@@ -134,12 +137,29 @@ impl Node {
     }
 }
 
-/// A connection taken out of the pool.
-struct Alone<'a>(bb8::PooledConnection<'a, Manager>);
+/// A connection taken out of its pool. It goes back only if what was begun on it has ended: whoever took it next would stand
+/// behind a WAIT that nobody waits for.
+pub(super) struct Alone<'a> {
+    pooled: bb8::PooledConnection<'a, Manager>,
+    ended: bool,
+}
 
-impl AsMut<Connection> for Alone<'_> {
-    fn as_mut(&mut self) -> &mut Connection {
-        &mut self.0
+impl Alone<'_> {
+    pub(super) fn connection(&self) -> Connection {
+        self.pooled.clone()
+    }
+
+    /// What was begun has ended.
+    pub(super) fn ended(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.pooled.mark_broken();
+        }
     }
 }
 
@@ -176,9 +196,8 @@ impl Manager {
             }
         }
         debug!(%address, after = ?asked.elapsed(), "connected to Redis");
-        self.group.clock.learn(time);
+        connection.clock().learn(time);
         self.troubles.over();
-        connection.established();
         Ok(connection)
     }
 }

@@ -31,7 +31,6 @@ enum Kind {
 }
 
 /// Where a command goes.
-#[derive(Clone)]
 pub(super) enum Route {
     /// To whoever has the key.
     Owner,
@@ -52,7 +51,7 @@ impl Nodes {
     /// Nodes that are connected to when they are first used. Must be called within a runtime.
     pub(super) fn open(url: &RedisUrl, options: &RedisOptions, scripts: &Arc<Scripts>) -> Self {
         let (access, sentinels) = access(url, options);
-        let common = Common { access, scripts: Arc::clone(scripts), confirms: options.confirm_replicas > 0 };
+        let common = Common { access, scripts: Arc::clone(scripts) };
         let hosts = url.hosts.clone();
         let (kind, tasks) = match &url.topology {
             Topology::Node => {

@@ -77,6 +77,7 @@ pub(super) enum Status {
     SubjectNeedsRotate,
     Conflict,
     TooLarge,
+    Absent,
     Done,
 }
 
@@ -84,8 +85,11 @@ impl Reply {
     /// Whether it tells that something was written, now or by the attempt that this one repeats.
     pub(super) fn must_last(&self) -> bool {
         use Status::{Done, Repeat, Replaced, ReplacedMaybeApplied, Stored};
-        let (Self::Bare(status) | Self::About(status, _)) = self else { return false };
-        matches!(status, Done | Stored | Repeat | Replaced | ReplacedMaybeApplied)
+        match self {
+            Self::Bare(status) => *status == Done,
+            Self::About(status, _) => matches!(status, Stored | Repeat | Replaced | ReplacedMaybeApplied),
+            Self::Late => false,
+        }
     }
 }
 
@@ -122,6 +126,7 @@ pub(super) fn parse(answer: Value, number: u64) -> Result<(Time, Reply), Problem
         b"SUBJECT_NEEDS_ROTATE" => Status::SubjectNeedsRotate,
         b"CONFLICT" => Status::Conflict,
         b"TOO_LARGE" => Status::TooLarge,
+        b"ABSENT" => Status::Absent,
         b"DONE" => Status::Done,
         _ => return Err(unreadable),
     };

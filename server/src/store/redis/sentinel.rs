@@ -2,9 +2,9 @@
 //! master changes, and is asked besides, as what is told unasked may be missed. Where they differ, the one with the newest
 //! configuration is believed: an old master acknowledges writes for seconds after it was deposed, and loses them all.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, fmt, mem, sync::Arc, time::Duration};
 
-use redis::{Cmd, PushInfo, PushKind, aio::MultiplexedConnection};
+use redis::{Pipeline, PushInfo, PushKind, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two questions to one Sentinel, however many calls fail.
 const SPACING: Duration = Duration::from_millis(50);
 
-/// How long to wait for any Sentinel's word before the last known master is tried.
+/// How long to wait until most of the Sentinels were asked.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What makes a Sentinel worth asking: the second is some moments earlier, on the one that leads the failover.
@@ -51,8 +51,8 @@ pub(super) struct Sentinels {
 struct Known {
     /// By Sentinel; nothing where one was not asked yet.
     told: Vec<Option<Result<View, Trouble>>>,
-    /// The last word of any.
-    master: Option<Address>,
+    /// The word that is believed.
+    master: Option<View>,
 }
 
 /// Where the master is, and since which change of the configuration.
@@ -63,8 +63,26 @@ struct View {
 }
 
 impl Known {
-    fn newest(&self) -> Option<&View> {
-        self.told.iter().flatten().flatten().max_by_key(|view| view.epoch)
+    /// The word to believe: the newest one that was ever told, though whoever told it may be gone, since a Sentinel that was
+    /// cut off with the old master goes on naming that. An older one only if most of the Sentinels say so: they were made anew.
+    fn best(&self) -> Option<&View> {
+        let views = || self.told.iter().flatten().flatten();
+        let newest = views().max_by_key(|view| view.epoch);
+        match (&self.master, newest) {
+            (Some(known), Some(newest)) if newest.epoch <= known.epoch => {
+                let other = views().find(|view| {
+                    let says_so = views().filter(|other| other == view).count();
+                    **view != *known && says_so * 2 > self.told.len()
+                });
+                Some(other.unwrap_or(known))
+            }
+            (known, newest) => newest.or(known.as_ref()),
+        }
+    }
+
+    /// Whether most of them were asked, successfully or not.
+    fn is_settled(&self) -> bool {
+        self.told.iter().flatten().count() * 2 > self.told.len()
     }
 
     fn trouble(&self) -> Option<&Trouble> {
@@ -90,18 +108,14 @@ impl Sentinels {
         (sentinels, tasks)
     }
 
-    /// Where the master is. Without any Sentinel's word, where it was: whoever connects sees whether it still is one.
+    /// Where the master is, by the last word of any; whoever connects sees whether it still is one.
     pub(super) async fn master(&self) -> Result<Address, Trouble> {
         let mut known = self.known.subscribe();
-        let newest = async {
-            let known = known.wait_for(|known| known.newest().is_some()).await.ok()?;
-            known.newest().map(|view| view.master.clone())
-        };
-        if let Ok(Some(master)) = timeout(PATIENCE, newest).await {
-            return Ok(master);
-        }
+        let settled = known.wait_for(|known| known.master.is_some() && known.is_settled());
+        // Without most of them, one will do.
+        let _ = timeout(PATIENCE, settled).await;
         let known = self.known.borrow();
-        known.master.clone().ok_or_else(|| {
+        known.master.as_ref().map(|view| view.master.clone()).ok_or_else(|| {
             let trouble = known.trouble().map_or("not in time", |trouble| &trouble.0);
             Trouble(format!("no Sentinel tells where the master is: {trouble}").into())
         })
@@ -126,11 +140,7 @@ impl Sentinels {
         }
     }
 
-    async fn listen_to(
-        &self,
-        at: usize,
-        doubts: &mut watch::Receiver<()>,
-    ) -> Result<std::convert::Infallible, Trouble> {
+    async fn listen_to(&self, at: usize, doubts: &mut watch::Receiver<()>) -> Result<Infallible, Trouble> {
         let late = |_| Trouble::said("a Sentinel did not answer in time");
         let told = Arc::new(Notify::new());
         let tells = Arc::clone(&told);
@@ -154,15 +164,17 @@ impl Sentinels {
     }
 
     async fn ask(&self, sentinel: &mut MultiplexedConnection) -> Result<View, Trouble> {
-        let mut ask = Cmd::new();
-        ask.arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
-        let address: Option<(String, u16)> = ask.query_async(sentinel).await?;
-        let unknown = || Trouble(format!("the Sentinels know no master named {}", self.name).into());
-        let (host, port) = address.ok_or_else(unknown)?;
-        let mut ask = Cmd::new();
-        ask.arg("SENTINEL").arg("MASTER").arg(&self.name);
-        let master: HashMap<String, String> = ask.query_async(sentinel).await?;
-        let epoch = master.get("config-epoch").and_then(|epoch| epoch.parse().ok());
+        // The epoch first: a failover between the two gives a new address of an old epoch, which is not believed yet.
+        let mut questions = Pipeline::with_capacity(2);
+        questions.cmd("SENTINEL").arg("MASTER").arg(&self.name);
+        questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
+        let told: RedisResult<(HashMap<String, String>, (String, u16))> = questions.query_async(sentinel).await;
+        let (fields, (host, port)) = told.map_err(|error| {
+            let is_unknown = error.detail().is_some_and(|detail| detail.contains("No such master"));
+            let unknown = || Trouble(format!("the Sentinels know no master named {}", self.name).into());
+            if is_unknown { unknown() } else { error.into() }
+        })?;
+        let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok());
         let epoch = epoch.ok_or_else(|| Trouble::said("a Sentinel told no config-epoch"))?;
         Ok(View { epoch, master: Address { host, port } })
     }
@@ -172,14 +184,13 @@ impl Sentinels {
         let mut deposed = None;
         self.known.send_modify(|known| {
             known.told[at] = Some(told);
-            let newest = known.newest().map(|view| view.master.clone());
-            if newest.is_some() && newest != known.master {
-                deposed = known.master.take();
-                known.master = newest;
-            }
+            let best = known.best().cloned();
+            let before = mem::replace(&mut known.master, best);
+            let is_another = |before: &View| known.master.as_ref().is_some_and(|view| view.master != before.master);
+            deposed = before.filter(is_another);
         });
         if let Some(deposed) = deposed {
-            info!(%deposed, "the Sentinels have another master now");
+            info!(deposed = %deposed.master, "the Sentinels have another master now");
             self.group.retire();
         }
     }
@@ -188,5 +199,45 @@ impl Sentinels {
 impl fmt::Debug for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sentinels").field("addresses", &self.addresses).field("name", &self.name).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(epoch: u64, host: &str) -> View {
+        View { epoch, master: Address { host: host.to_owned(), port: 6379 } }
+    }
+
+    fn believed(known: Option<View>, told: [Option<View>; 3]) -> Option<View> {
+        let told = told.map(|view| Some(view.ok_or_else(|| Trouble::said("gone")))).to_vec();
+        Known { told, master: known }.best().cloned()
+    }
+
+    #[test]
+    fn the_newest_word_is_believed() {
+        let told = [Some(view(4, "old")), Some(view(5, "new")), Some(view(5, "new"))];
+        assert_eq!(believed(None, told.clone()), Some(view(5, "new")));
+        assert_eq!(believed(Some(view(4, "old")), told), Some(view(5, "new")));
+    }
+
+    #[test]
+    fn a_sentinel_that_was_cut_off_deposes_nobody_when_the_others_are_gone() {
+        for told in [[Some(view(4, "old")), None, None], [None, None, None]] {
+            assert_eq!(believed(Some(view(5, "new")), told), Some(view(5, "new")));
+        }
+    }
+
+    #[test]
+    fn an_older_word_counts_if_most_say_so() {
+        let told = [Some(view(0, "anew")), Some(view(0, "anew")), None];
+        assert_eq!(believed(Some(view(5, "new")), told), Some(view(0, "anew")));
+    }
+
+    #[test]
+    fn of_one_epoch_the_word_that_is_known_stays() {
+        let told = [Some(view(4, "old")), Some(view(4, "new")), Some(view(4, "old"))];
+        assert_eq!(believed(Some(view(4, "old")), told), Some(view(4, "old")));
     }
 }
