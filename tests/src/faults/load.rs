@@ -163,7 +163,8 @@ impl Load {
 
     /// Opens every session there ever was, by every id that it ever had.
     pub async fn audit(&self) -> Audit {
-        audit::audit(&self.shared.stubs, &lock(&self.shared.lives).clone(), lock(&self.shared.seen).clone()).await
+        let (lives, seen) = (lock(&self.shared.lives).clone(), lock(&self.shared.seen).clone());
+        audit::audit(&self.shared.stubs, &lives, seen).await
     }
 }
 
