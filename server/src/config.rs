@@ -4,6 +4,7 @@
 use std::{
     ffi::{OsStr, OsString},
     num::NonZero,
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -13,9 +14,15 @@ use clap::{
     Arg, Command, Parser, ValueEnum,
     builder::{FalseyValueParser, TypedValueParser},
     error::ErrorKind,
+    value_parser,
 };
 
-use crate::{Settings, grpc::EdgeLimits, rules::Limits, store::redis::RedisUrl};
+use crate::{
+    Settings,
+    grpc::EdgeLimits,
+    rules::Limits,
+    store::redis::{RedisOptions, RedisStore, RedisUrl},
+};
 
 /// A session service: web applications in any language keep their visitors' sessions behind one small gRPC API.
 ///
@@ -28,13 +35,45 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     pub listen: String,
 
-    /// Where sessions are kept: `memory`, or `redis://[[user]:password@]host[:port][/database]`.
+    /// Where sessions are kept: `memory`, or a Redis: `redis://`, `redis+sentinel://` or `redis+cluster://`, or with `rediss` over TLS.
+    ///
+    /// redis://[[user]:password@]host[:port][/database] is one node. redis+sentinel://host[:port],host[:port]/master is the
+    /// master of that name, as these Sentinels tell it; user and password before the hosts are the master's.
+    /// redis+cluster://host[:port],host[:port] is the cluster that these nodes are of.
     #[arg(long, env = "SESSIOND_STORE", value_name = "URL", default_value = "memory", hide_env_values = true, value_parser = StoreUrlParser)]
     pub store: StoreUrl,
 
     /// What every Redis key begins with; no braces, at most 128 bytes.
     #[arg(long, env = "SESSIOND_KEY_PREFIX", value_name = "TEXT", default_value = "session:", value_parser = key_prefix)]
     pub key_prefix: String,
+
+    /// File with the password for Redis, instead of one in the URL; read again for each connection [default: none].
+    #[arg(long, env = "SESSIOND_REDIS_PASSWORD_FILE", value_name = "PATH")]
+    pub redis_password_file: Option<PathBuf>,
+
+    /// File with the password for the Sentinels [default: none].
+    #[arg(long, env = "SESSIOND_SENTINEL_PASSWORD_FILE", value_name = "PATH")]
+    pub sentinel_password_file: Option<PathBuf>,
+
+    /// PEM file with the CA that signed Redis's certificate [default: the public CAs].
+    #[arg(long, env = "SESSIOND_REDIS_CA_FILE", value_name = "PATH")]
+    pub redis_ca_file: Option<PathBuf>,
+
+    /// PEM file with the certificate to show to Redis, where it asks for one [default: none].
+    #[arg(long, env = "SESSIOND_REDIS_CERT_FILE", value_name = "PATH", requires = "redis_key_file")]
+    pub redis_cert_file: Option<PathBuf>,
+
+    /// PEM file with that certificate's key [default: none].
+    #[arg(long, env = "SESSIOND_REDIS_KEY_FILE", value_name = "PATH", requires = "redis_cert_file")]
+    pub redis_key_file: Option<PathBuf>,
+
+    /// Replicas that must have a Destroy or a new id before it is acknowledged (Redis's `WAIT`).
+    #[arg(long, env = "SESSIOND_CONFIRM_REPLICAS", value_name = "NUMBER", default_value = "0", value_parser = value_parser!(u16).range(..=16))]
+    pub confirm_replicas: u16,
+
+    /// Use a Redis that evicts keys when it is full, and so logs visitors out at random.
+    #[arg(long, env = "SESSIOND_ALLOW_EVICTION", value_parser = FalseyValueParser::new())]
+    pub allow_eviction: bool,
 
     /// How long a session lives unopened, if its application names no time.
     #[arg(long, env = "SESSIOND_IDLE_TIMEOUT", value_name = "TIME", default_value = "24h", value_parser = lifetime)]
@@ -177,7 +216,40 @@ impl Config {
                 ));
             }
         }
-        Ok(())
+        self.check_redis()
+    }
+
+    fn check_redis(&self) -> Result<(), String> {
+        let (url, options) = match &self.store {
+            StoreUrl::Redis(url) => (url, self.redis_options()),
+            StoreUrl::Memory => {
+                let given = [
+                    ("--redis-password-file", self.redis_password_file.is_some()),
+                    ("--sentinel-password-file", self.sentinel_password_file.is_some()),
+                    ("--redis-ca-file", self.redis_ca_file.is_some()),
+                    ("--redis-cert-file", self.redis_cert_file.is_some()),
+                    ("--confirm-replicas", self.confirm_replicas > 0),
+                ];
+                return match given.iter().find(|(_, given)| *given) {
+                    Some((flag, _)) => Err(format!("{flag} is for a Redis: give one with --store")),
+                    None => Ok(()),
+                };
+            }
+        };
+        RedisStore::check(url, &options)
+    }
+
+    /// How Redis is to be spoken to.
+    pub fn redis_options(&self) -> RedisOptions {
+        RedisOptions {
+            prefix: self.key_prefix.as_str().into(),
+            password_file: self.redis_password_file.clone(),
+            sentinel_password_file: self.sentinel_password_file.clone(),
+            ca_file: self.redis_ca_file.clone(),
+            identity: self.redis_cert_file.clone().zip(self.redis_key_file.clone()),
+            confirm_replicas: self.confirm_replicas,
+            allow_eviction: self.allow_eviction,
+        }
     }
 
     /// What the service needs to know of it.
@@ -270,10 +342,28 @@ mod tests {
             (["--shards", "0"], "--shards"),
             (["--store", "memcached://:hunter2@h"], "redis://"),
             (["redis://:hunter2@h", "--no-reflection"], "give it with --store"),
-            (["--store", "rediss://:hunter2@h"], "TLS to Redis is not there yet"),
+            (["--store", "redis+magic://:hunter2@h"], "redis+sentinel://"),
+            (["--redis-cert-file", "cert.pem"], "--redis-key-file"),
+            (["--confirm-replicas", "1"], "is for a Redis: give one with --store"),
+            (["--confirm-replicas", "17"], "17"),
         ] {
             let refusal = parse(&arguments).err().unwrap_or_default();
             assert!(refusal.contains(says), "{arguments:?}: {refusal}");
+            assert!(!refusal.contains("hunter2"), "a password was quoted: {refusal}");
+        }
+    }
+
+    #[test]
+    fn what_a_redis_cannot_need_or_read_is_refused() {
+        for (store, flag, says) in [
+            ("redis://h", "--redis-ca-file", "is for TLS: write rediss"),
+            ("redis://h", "--sentinel-password-file", "is for Sentinels: write redis+sentinel://"),
+            ("redis://:hunter2@h", "--redis-password-file", "leave one of them out"),
+            ("rediss://h", "--redis-ca-file", "cannot read nowhere"),
+            ("redis://h", "--redis-password-file", "cannot read nowhere"),
+        ] {
+            let refusal = parse(&["--store", store, flag, "nowhere"]).err().unwrap_or_default();
+            assert!(refusal.contains(says), "{store} {flag}: {refusal}");
             assert!(!refusal.contains("hunter2"), "a password was quoted: {refusal}");
         }
     }

@@ -1,17 +1,14 @@
 //! Readiness follows the store, with patience; liveness follows only the process. The names are those of
 //! `grpc.health.v1`: the empty one and the service's own are readiness, `liveness` is what it says.
 
-use std::{
-    convert::Infallible,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     metrics::Metrics,
-    store::{Attempt, Store},
+    store::{Attempt, Fitness, Store},
 };
 
 const READINESS: [&str; 2] = ["", "sessiond.v1.SessionService"];
@@ -41,16 +38,30 @@ pub(crate) async fn stopping(reporter: &HealthReporter) {
     }
 }
 
-/// Asks the store again and again, and reports.
-pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metrics: Option<&Metrics>) -> Infallible {
-    let (mut ready, mut told, mut misses) = (false, false, 0);
+/// Asks the store again and again, and reports. Ends only when the store was found unfit at first contact, with the reason:
+/// later, a service that runs is worth more than one that ended, and it is said in the log.
+pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metrics: Option<&Metrics>) -> String {
+    let (mut ready, mut met, mut told, mut misses) = (false, false, false, 0);
     loop {
         let now = Instant::now();
-        match store.ping(Attempt { since: now, until: now + INTERVAL }).await {
+        let attempt = Attempt { since: now, until: now + INTERVAL };
+        let mut answer = store.ping(attempt).await;
+        if answer.is_ok() && !ready {
+            answer = match store.check(attempt).await {
+                Ok(Fitness::Unfit(why)) if !met => return why,
+                Ok(Fitness::Unfit(why)) => {
+                    error!(%why, "the store is not what it was");
+                    Ok(())
+                }
+                Ok(Fitness::Fit) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        match answer {
             Ok(()) => {
                 misses = 0;
                 if !ready {
-                    (ready, told) = (true, false);
+                    (ready, met, told) = (true, true, false);
                     info!("ready: the store answers");
                     set_readiness(reporter, ServingStatus::Serving).await;
                 }

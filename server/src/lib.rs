@@ -79,7 +79,7 @@ pub struct Listeners {
 /// `open_store` is called once per shard and once for the readiness probe, each time inside the runtime that will use it.
 ///
 /// # Errors
-/// When a thread or its runtime cannot be made, or a shard ended by itself.
+/// When a thread or its runtime cannot be made, a shard ended by itself, or the store was found unfit at first contact.
 pub async fn serve<S: Store>(
     listeners: Listeners,
     open_store: impl Fn() -> S + Clone + Send + 'static,
@@ -116,7 +116,7 @@ pub async fn serve<S: Store>(
     };
     tokio::select! {
         () = shutdown => {}
-        never = health::follow(open_store(), &reporter, metrics.as_ref()) => match never {},
+        unfit = health::follow(open_store(), &reporter, metrics.as_ref()) => return Err(io::Error::other(unfit)),
         failed = count => return failed.map(|never| match never {}),
         error = accept(&listener, &shards) => return Err(error),
     }

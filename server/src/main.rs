@@ -56,8 +56,8 @@ fn run(config: &Config) -> Result<(), String> {
             runtime.block_on(serve(listeners, move || store.clone(), random, settings, told_to_stop()))
         }
         StoreUrl::Redis(url) => {
-            let (url, prefix) = (url.clone(), config.key_prefix.clone());
-            let open = move || RedisStore::open(&url, &prefix);
+            let (url, options) = (url.clone(), config.redis_options());
+            let open = move || RedisStore::open(&url, &options);
             runtime.block_on(serve(listeners, open, random, settings, told_to_stop()))
         }
     };

@@ -211,6 +211,15 @@ pub enum Destroyed {
     Conflict,
 }
 
+/// Whether a store is set up so that it can keep its promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fitness {
+    /// It is; what is risky about it was said in the log.
+    Fit,
+    /// It is not: why, and what to do.
+    Unfit(String),
+}
+
 /// Why a store could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -251,6 +260,12 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Answers if the store can be asked.
     fn ping(&self, attempt: Attempt) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Looks at how the store is set up, and says in the log what is risky. To be asked when it answers again, as it may be
+    /// another one then.
+    fn check(&self, _attempt: Attempt) -> impl Future<Output = Result<Fitness, StoreError>> + Send {
+        std::future::ready(Ok(Fitness::Fit))
+    }
 }
 
 impl Expected {

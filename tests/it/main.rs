@@ -5,6 +5,7 @@ mod browser;
 mod client;
 mod errors;
 mod faults;
+mod histories;
 mod lifecycle;
 mod model;
 mod papers;

@@ -1,6 +1,7 @@
 //! Races through the API: many callers with connections of their own, each round a new session, chance with a seed that is
 //! printed. Every writer brings a tag of its own into the session, so that at the end it can be told what became of each
-//! acknowledged Save; and a session counts its Saves, so that none was applied twice. Each race prints its figures.
+//! acknowledged Save; and a session counts its Saves, so that none was applied twice. Each race prints its figures, and is
+//! run on both stores and through three services on one Redis, where the callers of a round go to different ones.
 //!
 //! `rounds` says how many: 10,000 of each race with `scripts/test --long`, a few per cent otherwise.
 //!
@@ -81,7 +82,7 @@ async fn race<F>(world: &World, what: &str, round: impl Fn(Callers, Dice) -> F +
 where
     F: Future<Output = Figures> + Send,
 {
-    let store = if world.redis.is_some() { "redis" } else { "memory" };
+    let store = world.name();
     let (dice, all, next) = (Dice::new(&format!("{what}, {store}")), rounds(10_000), Arc::new(AtomicUsize::new(0)));
     let mut lanes = JoinSet::new();
     for _ in 0..AT_ONCE {

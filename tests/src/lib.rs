@@ -2,6 +2,7 @@
 //! the few words in which the tests in `it/` speak of sessions. Nothing here touches a server that it did not start.
 
 pub mod faults;
+pub mod histories;
 mod log;
 pub mod naive;
 mod processes;
@@ -47,14 +48,29 @@ pub async fn poll_pause() {
 #[macro_export]
 macro_rules! on_both_stores {
     (with $arguments:expr, $($name:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name($crate::World::memory(&$arguments).await).await })*
-        }
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name($crate::World::redis(&$arguments).await).await })*
-        }
+        $crate::in_worlds!(memory, $arguments, $($name),*);
+        $crate::in_worlds!(redis, $arguments, $($name),*);
     };
     ($($name:ident),* $(,)?) => { $crate::on_both_stores!(with [], $($name),*); };
+}
+
+/// The same on both stores, and as `three::name` through three services on one Redis.
+#[macro_export]
+macro_rules! on_both_stores_and_through_three {
+    ($($name:ident),* $(,)?) => {
+        $crate::on_both_stores!($($name),*);
+        $crate::in_worlds!(three, [], $($name),*);
+    };
+}
+
+/// Makes a test of each name in the worlds of one kind.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! in_worlds {
+    ($kind:ident, $arguments:expr, $($name:ident),*) => {
+        mod $kind {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::World::$kind(&$arguments).await).await })*
+        }
+    };
 }

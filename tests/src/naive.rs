@@ -2,7 +2,10 @@
 //! the shape of our trait, and does its honest best there: it verifies secrets, compares versions, knows the last mark. The
 //! suite must fail on it, or the suite proves nothing; see `it/stores.rs`.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use redis::{AsyncCommands, aio::MultiplexedConnection};
@@ -12,35 +15,59 @@ use sessiond::{
         Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, RENEW_PART, Save, Saved, Store, StoreError,
     },
 };
+use tokio::sync::OnceCell;
 
-use crate::store_suite::{Host, RedisHost, redis_pass, redis_time};
+use crate::store_suite::{Host, RedisHost, redis_pass};
+
+mod served;
+
+pub use served::NaiveServer;
 
 /// Sessions in Redis, read, changed and written by three different commands.
 #[derive(Clone)]
-pub struct NaiveStore(MultiplexedConnection);
+pub struct NaiveStore {
+    url: String,
+    /// Made in the runtime that first uses it, as a connection lives there.
+    connection: Arc<OnceCell<MultiplexedConnection>>,
+}
 
 impl NaiveStore {
+    /// A store that connects when it is first used.
+    pub fn open(url: String) -> Self {
+        Self { url, connection: Arc::default() }
+    }
+
+    async fn connection(&self) -> Result<MultiplexedConnection, StoreError> {
+        let connect = async || {
+            redis::Client::open(&*self.url).map_err(broken)?.get_multiplexed_async_connection().await.map_err(broken)
+        };
+        self.connection.get_or_try_init(connect).await.cloned()
+    }
+
     async fn now(&self, attempt: Attempt) -> Result<Time, StoreError> {
         if Instant::now() >= attempt.until {
             return Err(StoreError::Unavailable("too late".to_owned()));
         }
-        Ok(redis_time(&mut self.0.clone()).await)
+        let (seconds, micros): (u64, u64) =
+            redis::cmd("TIME").query_async(&mut self.connection().await?).await.map_err(broken)?;
+        Ok(Time(seconds * 1000 + micros / 1000))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Record>, StoreError> {
-        let value: Option<Vec<u8>> = self.0.clone().get(key).await.map_err(broken)?;
+        let value: Option<Vec<u8>> = self.connection().await?.get(key).await.map_err(broken)?;
         Ok(value.map(|value| decode(value.into())))
     }
 
     async fn set(&self, key: &str, record: &Record, now: Time) -> Result<Found, StoreError> {
         let expire_time = record.expiry(now);
         let left = millis(expire_time.since(now)).max(1);
-        let () = self.0.clone().pset_ex(key, encode(record), left).await.map_err(broken)?;
+        let () = self.connection().await?.pset_ex(key, encode(record), left).await.map_err(broken)?;
         Ok(Found { record: record.clone(), expire_time, now })
     }
 
     async fn expiry(&self, key: &str) -> Result<Time, StoreError> {
-        let expiry: i64 = redis::cmd("PEXPIRETIME").arg(key).query_async(&mut self.0.clone()).await.map_err(broken)?;
+        let expiry: i64 =
+            redis::cmd("PEXPIRETIME").arg(key).query_async(&mut self.connection().await?).await.map_err(broken)?;
         Ok(Time(expiry.try_into().unwrap_or_default()))
     }
 }
@@ -119,16 +146,19 @@ impl Store for NaiveStore {
         if expected != Expected::Any && !expected.is(found.record.etag()) {
             return Ok(Destroyed::Conflict);
         }
-        let () = self.0.clone().del(RedisHost::key(claim)).await.map_err(broken)?;
+        let () = self.connection().await?.del(RedisHost::key(claim)).await.map_err(broken)?;
         Ok(Destroyed::Gone)
     }
 
     async fn ping(&self, _: Attempt) -> Result<(), StoreError> {
-        redis::cmd("PING").exec_async(&mut self.0.clone()).await.map_err(broken)
+        redis::cmd("PING").exec_async(&mut self.connection().await?).await.map_err(broken)
     }
 }
 
 fn broken(error: redis::RedisError) -> StoreError {
+    if error.is_timeout() || error.is_io_error() {
+        return StoreError::Unavailable(error.category().to_owned());
+    }
     StoreError::Broken(error.category().to_owned())
 }
 
@@ -190,7 +220,10 @@ impl Host for NaiveHost {
     }
 
     fn store(&self) -> NaiveStore {
-        NaiveStore(self.0.connection.clone())
+        NaiveStore {
+            url: self.0.redis.url(),
+            connection: Arc::new(OnceCell::new_with(Some(self.0.connection.clone()))),
+        }
     }
 
     async fn pass(&self, span: Duration) {

@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         OnceLock,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
 };
 
@@ -78,32 +78,66 @@ pub(crate) fn built(what: &[&str]) -> PathBuf {
 /// A stub as any caller would have one.
 pub type Stub = SessionServiceClient<Channel>;
 
-/// A `sessiond` with its store.
+/// A `sessiond` with its store; or several, as a site has them behind one name.
 pub struct World {
-    /// The service.
+    /// The service; the first, if there are several.
     pub server: Server,
     /// Its Redis, if it has one.
     pub redis: Option<TestRedis>,
+    /// The others, on the same Redis.
+    others: Vec<Server>,
+    /// Whose turn it is to get a stub.
+    turn: AtomicUsize,
 }
 
 impl World {
+    /// Of what is running already.
+    pub fn of(server: Server, redis: Option<TestRedis>) -> Self {
+        Self { server, redis, others: Vec::new(), turn: AtomicUsize::new(0) }
+    }
+
     /// A service on the memory store, ready.
     pub async fn memory(arguments: &[&str]) -> Self {
         let server = Server::start(arguments).await;
         server.ready().await;
-        Self { server, redis: None }
+        Self::of(server, None)
     }
 
     /// A service on a Redis of its own, ready.
     pub async fn redis(arguments: &[&str]) -> Self {
         let redis = TestRedis::start().await;
-        let server = Server::start(&[&["--store", &redis.url()], arguments].concat()).await;
-        server.ready().await;
-        Self { server, redis: Some(redis) }
+        let server = Self::server_on(&redis, arguments).await;
+        Self::of(server, Some(redis))
     }
 
-    /// A stub with a connection of its own.
+    /// Three services on one Redis, ready. Stubs go round, so that callers of one session meet in Redis alone.
+    pub async fn three(arguments: &[&str]) -> Self {
+        let mut world = Self::redis(arguments).await;
+        for _ in 0..2 {
+            let redis = world.redis.as_ref().expect("just started");
+            world.others.push(Self::server_on(redis, arguments).await);
+        }
+        world
+    }
+
+    async fn server_on(redis: &TestRedis, arguments: &[&str]) -> Server {
+        let server = Server::start(&[&["--store", &redis.url()], arguments].concat()).await;
+        server.ready().await;
+        server
+    }
+
+    /// A stub with a connection of its own; where there are several services, to the next one.
     pub fn stub(&self) -> Stub {
-        self.server.stub()
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (1 + self.others.len());
+        turn.checked_sub(1).map_or(&self.server, |other| &self.others[other]).stub()
+    }
+
+    /// What it is, for a line of figures.
+    pub fn name(&self) -> &'static str {
+        match (&self.redis, &self.others[..]) {
+            (None, _) => "memory",
+            (Some(_), []) => "redis",
+            (Some(_), _) => "three on one redis",
+        }
     }
 }

@@ -7,19 +7,29 @@
 //! - [`keys`]: what a key looks like, with a transcript.
 //! - `record`: how a record lies in its string; `lua/record.lua` is its other half.
 //! - `scripts`: the scripts, each a file with its contract in the header.
-//! - `link`: the way to Redis and back, and what its errors mean.
-//! - `connection`: the pool's manager, and when a connection counts as broken.
-//! - `clock`: what this process knows of Redis's clock.
+//! - `link`: the way to Redis and back, what its errors mean, and when a question is asked again.
+//! - `nodes`: which node has a key: the one there is, the master that Sentinels name (`sentinel`), or one of a cluster
+//!   (`cluster`).
+//! - `node`: the pools of connections to one; `connection`: when one counts as broken; `access`: how one is made.
+//! - `clock`: what this process knows of a node's clock.
+//! - `checks`: what is asked of whoever runs the Redis.
 
+mod access;
+mod checks;
 mod clock;
+mod cluster;
 mod connection;
 pub mod keys;
 mod link;
+mod node;
+mod nodes;
 mod record;
 mod scripts;
+mod sentinel;
 mod url;
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,28 +37,85 @@ use std::{
 use redis::{Cmd, Pipeline, Value};
 
 use self::{
-    link::{Link, Problem},
+    connection::Connection,
+    link::{Act, Failure, Link, Problem},
     scripts::{Reply, Status},
+    url::Topology,
 };
 use super::{
-    Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, RENEW_PART, REPEAT_WINDOW, Save, Saved, Store,
-    StoreError, TOMBSTONE,
+    Attempt, Change, Claim, Create, Created, Destroyed, Expected, Fitness, Found, RENEW_PART, REPEAT_WINDOW, Save,
+    Saved, Store, StoreError, TOMBSTONE,
 };
 use crate::session::{Data, Time, millis};
 
 pub use self::url::RedisUrl;
+
+/// How Redis is to be spoken to, beside where it is.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// What every key begins with; no braces.
+    pub prefix: Arc<str>,
+    /// A file that holds the password, instead of the URL. It is read again for each connection.
+    pub password_file: Option<PathBuf>,
+    /// The same for the Sentinels, which have none otherwise.
+    pub sentinel_password_file: Option<PathBuf>,
+    /// A PEM file with the CA that signed Redis's certificate, instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files with this service's own certificate and its key, where Redis asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// By how many replicas a Destroy and a rotate must be confirmed (`WAIT`); zero is none.
+    pub confirm_replicas: u16,
+    /// Whether a Redis will do that evicts sessions when it is full.
+    pub allow_eviction: bool,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            prefix: "session:".into(),
+            password_file: None,
+            sentinel_password_file: None,
+            ca_file: None,
+            identity: None,
+            confirm_replicas: 0,
+            allow_eviction: false,
+        }
+    }
+}
 
 /// Sessions in Redis. Belongs to the runtime that opened it; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
     link: Link,
     prefix: Arc<str>,
+    allow_eviction: bool,
 }
 
 impl RedisStore {
     /// A store that connects when it is first used, and again whenever it must. Must be called within a runtime.
-    pub fn open(url: &RedisUrl, prefix: &str) -> Self {
-        Self { link: Link::open(url), prefix: prefix.into() }
+    pub fn open(url: &RedisUrl, options: &RedisOptions) -> Self {
+        let (prefix, allow_eviction) = (Arc::clone(&options.prefix), options.allow_eviction);
+        Self { link: Link::open(url, options), prefix, allow_eviction }
+    }
+
+    /// Whether the options fit the URL, and what lies in files can be read.
+    ///
+    /// # Errors
+    /// A sentence that says what does not, and what to do.
+    pub fn check(url: &RedisUrl, options: &RedisOptions) -> Result<(), String> {
+        if !url.tls && (options.ca_file.is_some() || options.identity.is_some()) {
+            return Err("a certificate or CA file is for TLS: write rediss in place of redis in --store".to_owned());
+        }
+        if options.sentinel_password_file.is_some() && !matches!(url.topology, Topology::Sentinel(_)) {
+            return Err("--sentinel-password-file is for Sentinels: write redis+sentinel:// in --store".to_owned());
+        }
+        if options.password_file.is_some() && url.settings.password().is_some() {
+            return Err(
+                "there is a password in --store and one in --redis-password-file: leave one of them out".to_owned()
+            );
+        }
+        let (redis, sentinels) = nodes::access(url, options);
+        redis.check().and_then(|()| sentinels.check()).map_err(|trouble| trouble.to_string())
     }
 
     fn key(&self, claim: &Claim) -> String {
@@ -90,40 +157,46 @@ fn add_change(command: &mut Cmd, change: &Change) {
     }
 }
 
+/// The question whether a session is there, and what it holds.
+struct Look<'a> {
+    key: &'a str,
+    claim: &'a Claim,
+}
+
+impl Act for Look<'_> {
+    type Answer = Option<Found>;
+
+    async fn act(&self, connection: &mut Connection) -> Result<Option<Found>, Failure> {
+        let mut commands = Pipeline::with_capacity(3);
+        commands.cmd("GET").arg(self.key).cmd("PEXPIRETIME").arg(self.key);
+        let asks_time = connection.clock().is_stale();
+        if asks_time {
+            commands.cmd("TIME");
+        }
+        let mut answers = connection.request_all(&commands).await?;
+        if asks_time && let Some(now) = answers.pop().as_ref().and_then(connection::time) {
+            connection.clock().learn(now);
+        }
+        let (bytes, expiry) = match <[Value; 2]>::try_from(answers) {
+            Ok([Value::Nil, Value::Int(_)]) => return Ok(None),
+            Ok([Value::BulkString(bytes), Value::Int(expiry)]) => (bytes, expiry),
+            _ => return Err(Problem::Astray.into()),
+        };
+        // -1 would live for ever, which no session may; -2 has ended in between.
+        let Ok(expiry) = u64::try_from(expiry) else { return Ok(None) };
+        let Some(record) = record::decode(bytes.into())? else { return Ok(None) };
+        if record.handle != self.claim.handle {
+            return Err(Problem::Astray.into());
+        }
+        let now = connection.clock().at(Instant::now());
+        Ok((record.current == self.claim.hash).then_some(Found { record, expire_time: Time(expiry), now }))
+    }
+}
+
 impl Store for RedisStore {
     async fn open(&self, claim: &Claim, attempt: Attempt) -> Result<Option<Found>, StoreError> {
         let key = self.key(claim);
-        self.link
-            .within(attempt, async |connection| {
-                let mut commands = Pipeline::with_capacity(3);
-                commands.cmd("GET").arg(&key).cmd("PEXPIRETIME").arg(&key);
-                let asks_time = self.link.clock.is_stale();
-                if asks_time {
-                    commands.cmd("TIME");
-                }
-                let mut answers =
-                    connection.request_all(&commands).await.map_err(|error| self.link.failed(connection, &error))?;
-                if asks_time && let Some(now) = answers.pop().as_ref().and_then(connection::time) {
-                    self.link.clock.learn(now);
-                }
-                let (bytes, expiry) = match <[Value; 2]>::try_from(answers) {
-                    Ok([Value::Nil, Value::Int(_)]) => return Ok(None),
-                    Ok([Value::BulkString(bytes), Value::Int(expiry)]) => (bytes, expiry),
-                    _ => return Err(StoreError::Broken("GET and PEXPIRETIME answered otherwise".to_owned())),
-                };
-                // -1 would live for ever, which no session may; -2 has ended in between.
-                let Ok(expiry) = u64::try_from(expiry) else { return Ok(None) };
-                let record =
-                    record::decode(bytes.into()).map_err(|problem| self.link.unexpected(connection, problem))?;
-                let Some(record) = record else { return Ok(None) };
-                if record.handle != claim.handle {
-                    return Err(self.link.unexpected(connection, Problem::Astray));
-                }
-                let now = self.link.clock.at(Instant::now());
-                let expire_time = Time(expiry);
-                Ok((record.current == claim.hash).then_some(Found { record, expire_time, now }))
-            })
-            .await
+        self.link.within(&key, attempt, &Look { key: &key, claim }).await
     }
 
     async fn renew(&self, claim: &Claim, attempt: Attempt) -> Result<(), StoreError> {
@@ -172,7 +245,12 @@ impl Store for RedisStore {
             command.arg(save.max_bytes).arg(if save.want_data { "1" } else { "" });
             add_change(command, &save.change);
         };
-        match self.link.run(&self.link.scripts.save, &key, attempt, add).await? {
+        let script = &self.link.scripts.save;
+        let reply = match save.rotate {
+            Some(_) => self.link.run_to_last(script, &key, attempt, add).await?,
+            None => self.link.run(script, &key, attempt, add).await?,
+        };
+        match reply {
             Reply::About(Status::Stored, found) => Ok(Saved::Stored(match save.change {
                 Change::Replace(data) if save.want_data => with_data(*found, data),
                 _ => *found,
@@ -199,7 +277,7 @@ impl Store for RedisStore {
             add_expected(command, expected);
             command.arg(millis(REPEAT_WINDOW)).arg(TOMBSTONE.as_secs());
         };
-        match self.link.run(&self.link.scripts.destroy, &self.key(claim), attempt, add).await? {
+        match self.link.run_to_last(&self.link.scripts.destroy, &self.key(claim), attempt, add).await? {
             Reply::Bare(Status::Done) => Ok(Destroyed::Gone),
             Reply::Bare(Status::Conflict) => Ok(Destroyed::Conflict),
             reply => Err(broken(&reply)),
@@ -207,12 +285,12 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self, attempt: Attempt) -> Result<(), StoreError> {
-        self.link
-            .within(attempt, async |connection| {
-                let answer = connection.request(&redis::cmd("PING")).await;
-                answer.map(drop).map_err(|error| self.link.failed(connection, &error))
-            })
-            .await
+        self.link.ping(attempt).await
+    }
+
+    async fn check(&self, attempt: Attempt) -> Result<Fitness, StoreError> {
+        let told = self.link.info(attempt).await?;
+        Ok(checks::judge(&told, self.allow_eviction))
     }
 }
 

@@ -36,7 +36,7 @@ enum Setting {
     Default,
     /// The master takes no writes without a replica that was there two seconds ago.
     MinReplicas,
-    /// sessiond acknowledges no write before a replica has it.
+    /// sessiond acknowledges no logout and no new id before a replica has it.
     Confirm,
 }
 

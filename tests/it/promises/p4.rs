@@ -15,8 +15,8 @@ on_both_stores!(p4_opening_without_a_valid_id_writes_nothing, p4_destroying_an_u
 const BOTS: usize = 16;
 
 /// What a Redis that is only looked at is asked. (Ours are `INFO` and `DBSIZE`; the service greets, pings and reads.)
-const READS: [&str; 9] =
-    ["get", "pexpiretime", "ping", "time", "hello", "client|setinfo", "script|load", "info", "dbsize"];
+const READS: [&str; 10] =
+    ["get", "pexpiretime", "ping", "role", "time", "hello", "client|setinfo", "script|load", "info", "dbsize"];
 
 async fn p4_opening_without_a_valid_id_writes_nothing(world: World) {
     let mut stub = world.stub();

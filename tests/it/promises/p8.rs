@@ -21,7 +21,7 @@ async fn p8_neither_a_dump_of_redis_nor_a_trace_of_all_calls_holds_a_secret() {
     let redis = TestRedis::start_with(&["--save", "", "--rdbcompression", "no"]).await;
     let server = Server::start_logging(&["--store", &redis.url()], "trace").await;
     server.ready().await;
-    let world = World { server, redis: Some(redis) };
+    let world = World::of(server, Some(redis));
     let told = live(&world).await;
     let redis = world.redis.as_ref().unwrap();
 
@@ -53,7 +53,7 @@ async fn p8_neither_a_dump_of_redis_nor_a_trace_of_all_calls_holds_a_secret() {
 async fn p8_a_trace_of_all_calls_on_the_memory_store_holds_no_secret() {
     let server = Server::start_logging(&[], "trace").await;
     server.ready().await;
-    let world = World { server, redis: None };
+    let world = World::of(server, None);
     let told = live(&world).await;
     Secrets::of(&told).stand_nowhere_in("the log", world.server.log().as_bytes());
 }

@@ -25,7 +25,9 @@ fn a_refusal_says_what_is_wrong_and_how_to_mend_it() {
     for (arguments, says) in [
         (&["--store", "memcached://host"][..], "expected `memory`, or redis://"),
         (&["--store", ""], "expected `memory`, or redis://"),
-        (&["--store", "rediss://host"], "TLS to Redis is not there yet"),
+        (&["--store", "rediss://host", "--redis-ca-file", "nowhere"], "cannot read nowhere"),
+        (&["--store", "redis+sentinel://:hunter2@host"], "names no master: expected redis+sentinel://"),
+        (&["--confirm-replicas", "1"], "--confirm-replicas is for a Redis: give one with --store"),
         (&["--store", "redis://:hunter2@host:port"], "expected redis://[[user]:password@]host[:port][/database]"),
         (&["--store", "redis://:hunter2@host/db"], "expected redis://[[user]:password@]host[:port][/database]"),
         (&["--store", "http://:hunter2@host"], "expected `memory`, or redis://"),

@@ -11,7 +11,7 @@ use sessiond::{
     store::{
         Claim, REPEAT_WINDOW, TOMBSTONE,
         memory::MemoryStore,
-        redis::{RedisStore, RedisUrl, keys},
+        redis::{RedisOptions, RedisStore, RedisUrl, keys},
     },
 };
 
@@ -109,7 +109,7 @@ impl Host for RedisHost {
 
     fn store(&self) -> RedisStore {
         let url: RedisUrl = self.redis.url().parse().expect("a Redis URL");
-        RedisStore::open(&url, Self::PREFIX)
+        RedisStore::open(&url, &RedisOptions::default())
     }
 
     async fn pass(&self, span: Duration) {

@@ -1,30 +1,22 @@
-//! The connections: how the pool makes one, and when it is of no more use. bb8-redis's own manager cannot tell a dead
-//! connection and cannot be given timeouts; this one can.
+//! A connection, and when it is of no more use. One that is lost, leads elsewhere or says nothing takes all the others to
+//! its node with it: what became of one will become of them.
 
 use std::{
-    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use bb8_redis::bb8::{ErrorSink, ManageConnection};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind,
-    RedisError, RedisResult, Value,
+    Cmd, Pipeline, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
-    io::tcp::TcpSettings,
 };
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::sync::watch;
 
-use super::{clock::RedisClock, scripts::Scripts};
+use super::clock::RedisClock;
 use crate::session::{Time, millis};
-
-/// How long making a connection may take, greeting included.
-const CONNECT: Duration = Duration::from_secs(1);
 
 /// After so long with questions and no answer, a connection is given up: a black hole closes nothing. By time and not by
 /// count, as calls are pipelined: a short pause of Redis is many timeouts at once.
@@ -33,126 +25,136 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// A connection younger than this is kept even if it leads to a replica: a new one would lead there, too.
 const YOUNG: Duration = Duration::from_millis(250);
 
-/// How long written bytes may stay unacknowledged before the kernel gives up.
-const USER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Makes connections for the pool.
-pub(super) struct Manager {
-    info: ConnectionInfo,
-    clock: Arc<RedisClock>,
-    scripts: Arc<Scripts>,
-    troubles: Troubles,
-}
-
-/// Why the pool could last not make a connection: who waits for one in vain is only told that it took too long.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Troubles(Arc<Mutex<Option<String>>>);
-
-impl Troubles {
-    pub(super) fn last(&self) -> String {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("no connection to Redis: {}", last.as_deref().unwrap_or("not in time"))
-    }
-
-    fn over(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl ErrorSink<RedisError> for Troubles {
-    fn sink(&self, error: RedisError) {
-        let told = told(&error);
-        debug!(error = told, "no connection to Redis");
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<RedisError>> {
-        Box::new(self.clone())
-    }
-}
-
 /// A connection that many calls use at once. Clones are the same connection.
 #[derive(Clone)]
 pub(super) struct Connection {
     redis: MultiplexedConnection,
     health: Arc<Health>,
+    /// Whether this clone asks a node of a cluster for what is just being moved to it.
+    asking: bool,
 }
 
+/// What is known of a connection.
 #[derive(Debug)]
-struct Health {
+pub(super) struct Health {
     born: Instant,
+    /// Whether it was ever good: what fails before tells nothing of the others.
+    established: AtomicBool,
     broken: AtomicBool,
+    /// Whether its node was found to be no master any more: what it acknowledged last may be lost.
+    retired: AtomicBool,
     /// When the oldest question was asked that timed out since the last answer, in milliseconds from `born`; 0 is none.
     silent_since: AtomicU64,
+    group: Arc<Group>,
 }
 
-impl Manager {
-    pub(super) fn new(info: ConnectionInfo, clock: Arc<RedisClock>, scripts: Arc<Scripts>, troubles: Troubles) -> Self {
-        let tcp = TcpSettings::default().set_nodelay(true);
-        #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(USER_TIMEOUT);
-        // RESP3 tells at once when the connection is lost; RESP2 only with the next command.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Self { info: info.set_tcp_settings(tcp).set_redis_settings(settings), clock, scripts, troubles }
+/// All the connections to one node.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// The node's clock.
+    pub(super) clock: RedisClock,
+    members: Mutex<Vec<Weak<Health>>>,
+    /// How often they were dropped; whoever makes a connection meanwhile begins anew.
+    drops: watch::Sender<u64>,
+}
+
+impl Group {
+    pub(super) fn new() -> Self {
+        Self { clock: RedisClock::new(), members: Mutex::default(), drops: watch::Sender::new(0) }
     }
 
-    async fn greet(&self) -> RedisResult<Connection> {
-        let health =
-            Arc::new(Health { born: Instant::now(), broken: AtomicBool::new(false), silent_since: AtomicU64::new(0) });
-        let watched = Arc::clone(&health);
-        let config = AsyncConnectionConfig::new()
-            // Every call has its own end; a second timer each would only cost.
-            .set_response_timeout(None)
-            .set_connection_timeout(None)
-            .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    watched.broken.store(true, Ordering::Relaxed);
-                }
-                Ok::<_, redis::aio::SendError>(())
-            });
-        let client = Client::open(self.info.clone())?;
-        let redis = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut connection = Connection { redis, health };
+    /// The health of a new member.
+    pub(super) fn admit(self: &Arc<Self>) -> Arc<Health> {
+        let health = Arc::new(Health {
+            born: Instant::now(),
+            established: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            silent_since: AtomicU64::new(0),
+            group: Arc::clone(self),
+        });
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|member| member.strong_count() > 0);
+        members.push(Arc::downgrade(&health));
+        health
+    }
 
-        let mut greeting = Pipeline::new();
-        for script in self.scripts.all() {
-            greeting.cmd("SCRIPT").arg("LOAD").arg(&script.text);
+    /// Tells when the connections are dropped from now on.
+    pub(super) fn drops(&self) -> watch::Receiver<u64> {
+        self.drops.subscribe()
+    }
+
+    /// Drops all connections: the next call makes a new one.
+    pub(super) fn drop_all(&self) {
+        self.each(|member| member.broken.store(true, Ordering::Relaxed));
+        self.drops.send_modify(|drops| *drops += 1);
+    }
+
+    /// Drops all connections, as this node is not the one to write to any more.
+    pub(super) fn retire(&self) {
+        self.each(|member| member.retired.store(true, Ordering::Relaxed));
+        self.drop_all();
+    }
+
+    fn each(&self, act: impl Fn(&Health)) {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.iter().filter_map(Weak::upgrade).for_each(|member| act(&member));
+    }
+}
+
+impl Health {
+    /// The connection is lost, or was found to be of no use: all of its node's are dropped, but once only, and not those
+    /// that were made since.
+    pub(super) fn lost(&self) {
+        let is_first = !self.broken.swap(true, Ordering::Relaxed);
+        if is_first && self.established.load(Ordering::Relaxed) {
+            self.group.drop_all();
         }
-        greeting.cmd("TIME");
-        let answers = connection.request_all(&greeting).await.map_err(too_old)?;
-        let time = answers.last().and_then(time).ok_or((ErrorKind::UnexpectedReturnType, "TIME told no time"))?;
-        self.clock.learn(time);
-        self.troubles.over();
-        Ok(connection)
-    }
-}
-
-impl ManageConnection for Manager {
-    type Connection = Connection;
-    type Error = RedisError;
-
-    async fn connect(&self) -> RedisResult<Connection> {
-        let silent = || RedisError::from((ErrorKind::Io, "Redis did not answer in time"));
-        timeout(CONNECT, self.greet()).await.map_err(|_| silent())?
-    }
-
-    async fn is_valid(&self, connection: &mut Connection) -> RedisResult<()> {
-        connection.request(&redis::cmd("PING")).await.map(drop)
-    }
-
-    fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.is_broken()
     }
 }
 
 impl Connection {
+    pub(super) fn new(redis: MultiplexedConnection, health: Arc<Health>) -> Self {
+        Self { redis, health, asking: false }
+    }
+
+    /// The same, to ask a node of a cluster for what is just being moved to it.
+    pub(super) fn asking(self) -> Self {
+        Self { asking: true, ..self }
+    }
+
+    /// It has answered as it should: from now on its loss is that of all.
+    pub(super) fn established(&self) {
+        self.health.established.store(true, Ordering::Relaxed);
+    }
+
+    /// The clock of its node.
+    pub(super) fn clock(&self) -> &RedisClock {
+        &self.health.group.clock
+    }
+
     pub(super) async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
+        if self.asking {
+            let mut both = Pipeline::with_capacity(2);
+            both.cmd("ASKING").add_command(command.clone());
+            let answers = self.redis.req_packed_commands(&both, 0, 2).await?;
+            return answers.into_iter().next_back().unwrap_or(Value::Nil).extract_error();
+        }
         self.redis.req_packed_command(command).await?.extract_error()
     }
 
     /// The answers to all the commands, sent in one write. One error among them is an error of all.
     pub(super) async fn request_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        let answers = self.redis.req_packed_commands(commands, 0, commands.len()).await?;
+        let answers = if self.asking {
+            let mut all = Pipeline::with_capacity(2 * commands.len());
+            for command in commands.cmd_iter() {
+                all.cmd("ASKING").add_command(command.clone());
+            }
+            let answers = self.redis.req_packed_commands(&all, 0, all.len()).await?;
+            answers.into_iter().skip(1).step_by(2).collect()
+        } else {
+            self.redis.req_packed_commands(commands, 0, commands.len()).await?
+        };
         answers.into_iter().map(Value::extract_error).collect()
     }
 
@@ -160,9 +162,28 @@ impl Connection {
         self.health.broken.load(Ordering::Relaxed)
     }
 
-    /// The pool shall give it to no one any more.
+    /// Whether its node was found to be no master any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.health.retired.load(Ordering::Relaxed)
+    }
+
+    /// The pool shall give it to no one any more: what came on it was another's.
     pub(super) fn mark_broken(&self) {
         self.health.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// It is lost, and with it all the others.
+    pub(super) fn lost(&self) {
+        self.health.lost();
+    }
+
+    /// It leads to a Redis that is not (or no longer) the one to write to. Whether another try could lead elsewhere.
+    pub(super) fn leads_elsewhere(&self) -> bool {
+        let is_old = self.health.born.elapsed() > YOUNG;
+        if is_old {
+            self.health.lost();
+        }
+        is_old
     }
 
     /// An answer came, whatever it said.
@@ -176,37 +197,8 @@ impl Connection {
         let none = self.health.silent_since.compare_exchange(0, asked, Ordering::Relaxed, Ordering::Relaxed);
         let since = none.err().map_or(asked, |since| since.min(asked));
         if millis(self.health.born.elapsed()).saturating_sub(since) >= millis(SILENCE) {
-            self.mark_broken();
+            self.lost();
         }
-    }
-
-    /// A command failed. Where the connection is lost, or leads to a Redis that is not (or no longer) the one to write
-    /// to, the next call makes a new one.
-    pub(super) fn failed(&self, error: &RedisError) {
-        let elsewhere = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
-        let elsewhere = elsewhere && self.health.born.elapsed() > YOUNG;
-        if elsewhere || error.is_io_error() || error.is_unrecoverable_error() {
-            self.mark_broken();
-        }
-    }
-}
-
-/// A Redis before 7.0 does not know `#!lua`, and says so in words that help nobody.
-fn too_old(error: RedisError) -> RedisError {
-    if error.detail().is_some_and(|detail| detail.contains("compiling script")) {
-        return (ErrorKind::InvalidClientConfig, TOO_OLD).into();
-    }
-    error
-}
-
-const TOO_OLD: &str = "it cannot run the scripts: Redis 7.0 or newer, or Valkey, is needed";
-
-/// An error in words that are safe to log: what a server says may quote the arguments of a command, and so a password.
-fn told(error: &RedisError) -> String {
-    match error.kind() {
-        ErrorKind::Io => error.to_string(),
-        ErrorKind::InvalidClientConfig if error.category() == TOO_OLD => TOO_OLD.to_owned(),
-        _ => error.code().map_or_else(|| error.category().to_owned(), |code| format!("it answered {code}")),
     }
 }
 
@@ -216,10 +208,4 @@ pub(super) fn time(answer: &Value) -> Option<Time> {
     let [Value::BulkString(seconds), Value::BulkString(micros)] = &parts[..] else { return None };
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u64>().ok();
     Some(Time(number(seconds)? * 1000 + number(micros)? / 1000))
-}
-
-impl fmt::Debug for Manager {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Manager(..)")
-    }
 }

@@ -1,141 +1,349 @@
-//! The way to Redis and back: a question goes out on a shared connection, within its attempt's time, and what comes back
-//! is an answer, or an error whose meaning is known. A script that Redis has forgotten, that comes too late by a clock that
-//! was set, or that finds no memory is asked once more, in the way that fits.
+//! The way to Redis and back: a question goes to the node that has the key, within its attempt's time, and what comes back is
+//! an answer, or an error whose meaning is known. A question is asked once more where that is safe and of use: all scripts
+//! are safe to run twice. So a lost connection, a master that was deposed and a slot that moved cost a call time, and fail
+//! it only if that runs out.
 
 use std::{
-    sync::Arc,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use bb8_redis::bb8;
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+use futures_util::future::join_all;
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::time::timeout_at;
+use tracing::warn;
 
 use super::{
-    clock::RedisClock,
-    connection::{Connection, Manager, Troubles},
+    connection::Connection,
+    node::Node,
+    nodes::{Nodes, Route},
     scripts::{self, Reply, Script, Scripts},
     url::RedisUrl,
 };
 use crate::{
     session::Time,
-    store::{Attempt, StoreError},
+    store::{Attempt, StoreError, redis::RedisOptions},
 };
 
-/// Connections per shard. One carries all that one core can ask for; the second is there while the first is replaced.
-const CONNECTIONS: u32 = 2;
+/// How often a question is asked again for a lost connection; more would be a storm in an outage.
+const RESENDS: usize = 2;
 
-/// How long to wait for a connection when there is none: about what making one takes. Longer, and calls pile up.
-const CHECKOUT: Duration = Duration::from_millis(250);
+/// How often a question follows where a cluster's nodes point. While slots move, twice is usual.
+const REDIRECTS: usize = 6;
+
+/// How much earlier than the attempt a WAIT ends, so that its answer is still heard.
+const WAIT_MARGIN: Duration = Duration::from_millis(20);
 
 /// The way to Redis. Belongs to the runtime that opened it; clones share its connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Link {
-    pool: bb8::Pool<Manager>,
-    pub(super) clock: Arc<RedisClock>,
+    nodes: Arc<Nodes>,
     pub(super) scripts: Arc<Scripts>,
-    troubles: Troubles,
+    /// The next question's number.
+    number: Arc<AtomicU64>,
+    confirm_replicas: u16,
+}
+
+/// Something to do on a connection; if need be, again on another.
+pub(super) trait Act: Sync {
+    type Answer: Send;
+
+    /// Does it.
+    fn act(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+
+    /// Whether it needs a connection that nobody else uses meanwhile.
+    const ALONE: bool = false;
+}
+
+/// A script, to be run on a key.
+struct Run<'a, F, const CONFIRM: bool> {
+    link: &'a Link,
+    script: &'a Script,
+    key: &'a str,
+    attempt: Attempt,
+    add: F,
+}
+
+/// Why an act on a connection came to nothing.
+pub(super) enum Failure {
+    Redis(RedisError),
+    Answer(Problem),
+    Store(StoreError),
+}
+
+/// Why a question may be asked again.
+enum Again {
+    /// The connection was lost, or led to no master.
+    Resend,
+    /// The node pointed there.
+    Redirect(Route),
+}
+
+/// Why an answer cannot be used.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// It belongs to another question, and so may the next one on that connection.
+    Astray,
+    /// It comes from a Redis that is no master.
+    Replica,
+    /// It is none that was promised.
+    Unreadable(&'static str),
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Answer(problem)
+    }
+}
+
+fn late() -> StoreError {
+    StoreError::Unavailable("no answer in time".to_owned())
 }
 
 impl Link {
     /// A link that connects when it is first used, and again whenever it must. Must be called within a runtime.
-    pub(super) fn open(url: &RedisUrl) -> Self {
-        let (clock, scripts) = (Arc::new(RedisClock::new()), Arc::new(Scripts::new()));
-        let troubles = Troubles::default();
-        let manager = Manager::new(url.info().clone(), Arc::clone(&clock), Arc::clone(&scripts), troubles.clone());
-        let pool = bb8::Pool::builder()
-            .max_size(CONNECTIONS)
-            .min_idle(CONNECTIONS)
-            .connection_timeout(CHECKOUT)
-            // A PING before every command would double the round trips; `checkout` looks at the broken mark instead.
-            .test_on_check_out(false)
-            // A multiplexed connection is as good old as new.
-            .max_lifetime(None)
-            .idle_timeout(None)
-            // One connection for all, as long as it is well: what goes out together is one write.
-            .queue_strategy(bb8::QueueStrategy::Lifo)
-            .error_sink(Box::new(troubles.clone()))
-            .build_unchecked(manager);
-        Self { pool, clock, scripts, troubles }
+    pub(super) fn open(url: &RedisUrl, options: &RedisOptions) -> Self {
+        let scripts = Arc::new(Scripts::new());
+        let nodes = Arc::new(Nodes::open(url, options, &scripts));
+        // From anywhere: an answer that a proxy mixed up between two processes is not to have the right number by chance.
+        let number = Arc::new(AtomicU64::new(RandomState::new().hash_one(std::process::id())));
+        Self { nodes, scripts, number, confirm_replicas: options.confirm_replicas }
     }
 
-    /// A connection to use beside others: it is cloned and given back at once, so that calls are pipelined on it.
-    async fn checkout(&self) -> Result<Connection, StoreError> {
+    /// Does something about a key within the attempt's time: until there is an answer, or no use in asking.
+    pub(super) async fn within<A: Act>(&self, key: &str, attempt: Attempt, act: &A) -> Result<A::Answer, StoreError> {
+        let (mut route, mut resends, mut redirects) = (Route::Owner, RESENDS, REDIRECTS);
         loop {
-            let connection = self.pool.get().await.map_err(|_| StoreError::Unavailable(self.troubles.last()))?;
-            // A broken one leaves the pool as it is given back.
-            if !connection.is_broken() {
-                return Ok(connection.clone());
+            let (node, asking) = match &route {
+                Route::Owner => (self.nodes.owner(key).await?, false),
+                Route::Asking(node) => (Arc::clone(node), true),
+            };
+            let (error, again) = match self.on(&node, attempt, asking, act).await {
+                Ok(answer) => return Ok(answer),
+                Err(gone) => gone,
+            };
+            let left = match again {
+                Some(Again::Resend) => &mut resends,
+                Some(Again::Redirect(_)) => &mut redirects,
+                None => return Err(error),
+            };
+            if *left == 0 || Instant::now() >= attempt.until {
+                return Err(error);
             }
+            *left -= 1;
+            route = match again {
+                Some(Again::Redirect(to)) => to,
+                _ => Route::Owner,
+            };
         }
     }
 
-    /// Does something on a connection within the attempt's time.
-    pub(super) async fn within<T>(
+    /// Asks one node. If that fails: why, and where to ask again, if there is any use in it.
+    async fn on<A: Act>(
         &self,
+        node: &Node,
         attempt: Attempt,
-        act: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let late = || StoreError::Unavailable("no answer in time".to_owned());
+        asking: bool,
+        act: &A,
+    ) -> Result<A::Answer, (StoreError, Option<Again>)> {
+        let until = attempt.until.into();
         if Instant::now() >= attempt.until {
-            return Err(late());
+            return Err((late(), None));
         }
-        let mut connection = timeout_at(attempt.until.into(), self.checkout()).await.map_err(|_| late())??;
+        let mut held;
+        let mut shared;
+        let unreachable = |error| {
+            self.nodes.doubt();
+            (error, None)
+        };
+        let connection = if A::ALONE {
+            let taken = timeout_at(until, node.alone()).await.map_err(|_| (late(), None))?;
+            held = taken.map_err(unreachable)?;
+            held.as_mut()
+        } else {
+            let cloned = timeout_at(until, node.shared()).await.map_err(|_| (late(), None))?;
+            shared = cloned.map_err(unreachable)?;
+            &mut shared
+        };
+        if asking {
+            *connection = connection.clone().asking();
+        }
         let asked = Instant::now();
-        match timeout_at(attempt.until.into(), act(&mut connection)).await {
-            Ok(result) => {
+        match timeout_at(until, act.act(connection)).await {
+            Ok(Ok(answer)) if !connection.is_retired() => {
                 connection.answered();
-                result
+                Ok(answer)
+            }
+            // It may have been lost with its master; where it was not, the answer is the same.
+            Ok(Ok(_)) => Err((StoreError::Unavailable("the master was deposed".to_owned()), Some(Again::Resend))),
+            Ok(Err(failure)) => {
+                connection.answered();
+                Err(self.judge(failure, node, connection))
             }
             Err(_) => {
                 connection.timed_out(asked);
-                Err(late())
+                if connection.is_broken() {
+                    self.nodes.doubt();
+                }
+                Err((late(), None))
             }
         }
     }
 
-    /// Runs a script on a key. What `add` adds comes behind the attempt's times.
+    /// Runs a script on a key. What `add` adds comes behind what all scripts are told.
     pub(super) async fn run(
         &self,
         script: &Script,
         key: &str,
         attempt: Attempt,
-        add: impl Fn(&mut Cmd),
+        add: impl Fn(&mut Cmd) + Sync,
     ) -> Result<Reply, StoreError> {
-        self.within(attempt, async |connection| {
-            // Only now, as the connection has told Redis's time; and rounded down, as that makes a repeat more likely seen.
-            let since = self.clock.at(attempt.since).before(Duration::from_millis(1));
-            let mut reply = self.ask(connection, script, key, attempt, since, &add).await?;
-            if matches!(reply, Reply::Late) {
-                // Nothing was written. Either time is up, or Redis's clock was set: the answer told its time, so once more.
-                // By a clock that was set ahead the operation would look younger than it is.
-                let since = since.min(self.clock.at(attempt.since));
-                reply = self.ask(connection, script, key, attempt, since, &add).await?;
-            }
-            match reply {
-                Reply::Late => Err(StoreError::Unavailable("the command came too late".to_owned())),
-                reply => Ok(reply),
-            }
-        })
-        .await
+        self.within(key, attempt, &Run::<_, false> { link: self, script, key, attempt, add }).await
     }
 
-    async fn ask(
+    /// The same for what must not get lost with the master: it waits for the replicas that `--confirm-replicas` asks for.
+    pub(super) async fn run_to_last(
         &self,
-        connection: &mut Connection,
         script: &Script,
         key: &str,
         attempt: Attempt,
-        since: Time,
-        add: impl Fn(&mut Cmd),
+        add: impl Fn(&mut Cmd) + Sync,
     ) -> Result<Reply, StoreError> {
-        let until = self.clock.at(attempt.until);
+        if self.confirm_replicas == 0 {
+            return self.run(script, key, attempt, add).await;
+        }
+        self.within(key, attempt, &Run::<_, true> { link: self, script, key, attempt, add }).await
+    }
+
+    /// Answers if one node at least can be asked.
+    pub(super) async fn ping(&self, attempt: Attempt) -> Result<(), StoreError> {
+        let mut error = None;
+        for answer in self.on_all(attempt, &Ping).await? {
+            match answer {
+                Ok(()) => return Ok(()),
+                Err(why) => error = Some(why),
+            }
+        }
+        Err(error.unwrap_or_else(|| StoreError::Unavailable("the cluster has no nodes".to_owned())))
+    }
+
+    /// What each node says of itself (`INFO`).
+    pub(super) async fn info(&self, attempt: Attempt) -> Result<Vec<Result<String, StoreError>>, StoreError> {
+        self.on_all(attempt, &Info).await
+    }
+
+    async fn on_all<A: Act>(
+        &self,
+        attempt: Attempt,
+        act: &A,
+    ) -> Result<Vec<Result<A::Answer, StoreError>>, StoreError> {
+        let nodes = self.nodes.all().await?;
+        let asked = nodes.iter().map(|node| async { self.on(node, attempt, false, act).await.map_err(|(why, _)| why) });
+        Ok(join_all(asked).await)
+    }
+
+    /// The connection leads to a Redis that is not, or not yet, the one to write to.
+    fn elsewhere(&self, code: &str, connection: &Connection) -> (StoreError, Option<Again>) {
+        self.nodes.doubt();
+        let again = connection.leads_elsewhere().then_some(Again::Resend);
+        (StoreError::Unavailable(code.to_owned()), again)
+    }
+
+    /// What a failure means, and where to ask again; a connection that is of no more use is marked so.
+    fn judge(&self, failure: Failure, node: &Node, connection: &Connection) -> (StoreError, Option<Again>) {
+        let error = match failure {
+            Failure::Store(error) => return (error, None),
+            Failure::Answer(Problem::Unreadable(what)) => return (StoreError::Broken(what.to_owned()), None),
+            Failure::Answer(Problem::Replica) => return self.elsewhere("READONLY", connection),
+            Failure::Answer(Problem::Astray) => {
+                connection.mark_broken();
+                warn!("an answer of Redis's belonged to another question; its connection is given up");
+                return (StoreError::Unavailable("a reply for another question".to_owned()), None);
+            }
+            Failure::Redis(error) => error,
+        };
+        if !is_servers(&error) {
+            let lost = error.is_io_error() || error.is_unrecoverable_error();
+            if lost {
+                connection.lost();
+                self.nodes.doubt();
+            }
+            return (StoreError::Unavailable(error.category().to_owned()), lost.then_some(Again::Resend));
+        }
+        if let Some(route) = self.nodes.follow(&error, node) {
+            let error = StoreError::Unavailable("the cluster is moving this session about".to_owned());
+            return (error, Some(Again::Redirect(route)));
+        }
+        // The text of a server's error may quote an argument: only its code is told.
+        let code = error.code().unwrap_or("an error without a code").to_owned();
+        match code.as_str() {
+            "OOM" => (StoreError::Full("Redis is out of memory".to_owned()), None),
+            "READONLY" | "MASTERDOWN" | "LOADING" => self.elsewhere(&code, connection),
+            "CLUSTERDOWN" => {
+                self.nodes.doubt();
+                (StoreError::Unavailable(code), None)
+            }
+            "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "MISCONF" | "NOAUTH" | "WRONGPASS" => {
+                (StoreError::Unavailable(code), None)
+            }
+            // A command that the user may not run is the operator's to mend: it must be seen in the log.
+            "NOPERM" => (
+                StoreError::Broken("NOPERM: this Redis user may not run all that is needed (docs/redis.md)".to_owned()),
+                None,
+            ),
+            _ => (StoreError::Broken(code), None),
+        }
+    }
+}
+
+impl<F: Fn(&mut Cmd) + Sync, const CONFIRM: bool> Act for Run<'_, F, CONFIRM> {
+    type Answer = Reply;
+
+    const ALONE: bool = CONFIRM;
+
+    async fn act(&self, connection: &mut Connection) -> Result<Reply, Failure> {
+        // Only now, as the connection has told Redis's time; and rounded down, as that makes a repeat more likely seen.
+        let since = connection.clock().at(self.attempt.since).before(Duration::from_millis(1));
+        let mut reply = self.ask(connection, since).await?;
+        if matches!(reply, Reply::Late) {
+            // Nothing was written. Either time is up, or Redis's clock was set: the answer told its time, so once more. By a
+            // clock that was set ahead the operation would look younger than it is.
+            let since = since.min(connection.clock().at(self.attempt.since));
+            reply = self.ask(connection, since).await?;
+        }
+        if matches!(reply, Reply::Late) {
+            return Err(Failure::Store(StoreError::Unavailable("the command came too late".to_owned())));
+        }
+        if CONFIRM && reply.must_last() {
+            self.confirm(connection).await?;
+        }
+        Ok(reply)
+    }
+}
+
+impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
+    async fn ask(&self, connection: &mut Connection, since: Time) -> Result<Reply, Failure> {
+        let until = connection.clock().at(self.attempt.until);
+        let number = self.link.number.fetch_add(1, Ordering::Relaxed);
         let command = |name: &str, script: &str| {
             let mut command = Cmd::with_capacity(24, 1024);
-            command.arg(name).arg(script).arg(1).arg(key).arg(until.0).arg(since.0);
-            add(&mut command);
+            command.arg(name).arg(script).arg(1).arg(self.key).arg(until.0).arg(since.0);
+            command.arg(number).arg(if CONFIRM { "1" } else { "" });
+            (self.add)(&mut command);
             command
         };
+        let script = self.script;
         let answer = match connection.request(&command("EVALSHA", &script.sha)).await {
             // Flushed, or a node that never saw it: this way it is run and cached in one.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -143,52 +351,75 @@ impl Link {
             }
             answer => answer,
         };
+        let mut could_write = true;
         let answer = match answer {
             // Redis refused before the script could look. What needs no memory (a repeat, a conflict, a session that is not
             // there) is answered all the same; what would write fails here, too, and then there is no room for it.
             Err(error) if error.code() == Some("OOM") => {
+                could_write = false;
                 let looked = connection.request(&command("EVAL", &script.read_only)).await;
                 looked.map_err(|again| if is_servers(&again) { error } else { again })
             }
             answer => answer,
         };
-        let answer = answer.map_err(|error| self.failed(connection, &error))?;
-        let (now, reply) = scripts::parse(answer, key).map_err(|problem| self.unexpected(connection, problem))?;
-        self.clock.learn(now);
+        let (now, reply) = scripts::parse(answer?, number)?;
+        connection.clock().learn(now);
+        if CONFIRM && reply.must_last() && !could_write {
+            let why = "Redis is out of memory: a repeat cannot be confirmed".to_owned();
+            return Err(Failure::Store(StoreError::Unavailable(why)));
+        }
         Ok(reply)
     }
 
-    /// What a failed command means; a connection that is of no more use is marked so.
-    pub(super) fn failed(&self, connection: &Connection, error: &RedisError) -> StoreError {
-        connection.failed(error);
-        if !is_servers(error) {
-            return StoreError::Unavailable(error.category().to_owned());
-        }
-        // The text of a server's error may quote an argument: only its code is told.
-        let code = error.code().unwrap_or("an error without a code").to_owned();
-        match code.as_str() {
-            "OOM" => StoreError::Full("Redis is out of memory".to_owned()),
-            "LOADING" | "MASTERDOWN" | "READONLY" | "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF"
-            | "NOAUTH" | "WRONGPASS" => StoreError::Unavailable(code),
-            // A command that the user may not run is the operator's to mend: it must be seen in the log.
-            "NOPERM" => {
-                StoreError::Broken("NOPERM: this Redis user may not run all that is needed (SECURITY.md)".to_owned())
-            }
-            _ => StoreError::Broken(code),
+    /// Waits until so many replicas have what was just written on this connection, which nobody else uses.
+    async fn confirm(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let left = self.attempt.until.saturating_duration_since(Instant::now()).saturating_sub(WAIT_MARGIN);
+        let mut wait = Cmd::new();
+        // Zero would be for ever.
+        wait.arg("WAIT").arg(self.link.confirm_replicas).arg(left.as_millis().max(1) as u64);
+        match connection.request(&wait).await? {
+            Value::Int(replicas) if replicas >= self.link.confirm_replicas.into() => Ok(()),
+            Value::Int(_) => Err(Failure::Store(StoreError::Unavailable(
+                "written, but not confirmed by as many replicas as --confirm-replicas asks for".to_owned(),
+            ))),
+            _ => Err(Problem::Astray.into()),
         }
     }
+}
 
-    /// What an answer means that fits no promise. One about another session came astray, and so may the next on that
-    /// connection.
-    pub(super) fn unexpected(&self, connection: &Connection, problem: Problem) -> StoreError {
-        match problem {
-            Problem::Astray => {
-                connection.mark_broken();
-                StoreError::Unavailable("a reply for another session".to_owned())
-            }
-            Problem::Unreadable(what) => StoreError::Broken(what.to_owned()),
-        }
+/// The question whether sessions can be opened and saved here. (A master that has too few replicas, or cannot write its
+/// snapshot, refuses to save for now; that is no better on any other node, and opening works.)
+struct Ping;
+
+impl Act for Ping {
+    type Answer = ();
+
+    async fn act(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let mut questions = Pipeline::with_capacity(2);
+        // One that still loads its data refuses a PING, and answers the other.
+        questions.cmd("PING").cmd("ROLE");
+        let answers = connection.request_all(&questions).await?;
+        if answers.last().is_some_and(is_master) { Ok(()) } else { Err(Problem::Replica.into()) }
     }
+}
+
+/// The question what a node says of itself.
+struct Info;
+
+impl Act for Info {
+    type Answer = String;
+
+    async fn act(&self, connection: &mut Connection) -> Result<String, Failure> {
+        let mut ask = Cmd::new();
+        ask.arg("INFO").arg(&["server", "memory", "persistence", "replication"]);
+        let told = connection.request(&ask).await?;
+        Ok(redis::from_redis_value(told).map_err(|_| Problem::Unreadable("INFO is no text"))?)
+    }
+}
+
+/// Whether an answer to `ROLE` is a master's.
+pub(super) fn is_master(role: &Value) -> bool {
+    matches!(role, Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"master".to_vec())))
 }
 
 /// Whether Redis itself said so.
@@ -196,11 +427,8 @@ fn is_servers(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
-/// Why an answer cannot be used.
-#[derive(Debug)]
-pub(super) enum Problem {
-    /// It is about another session.
-    Astray,
-    /// It is none that was promised.
-    Unreadable(&'static str),
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("nodes", &self.nodes).finish_non_exhaustive()
+    }
 }

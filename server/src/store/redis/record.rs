@@ -2,7 +2,7 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 1 | kind: `R` record, `T` tombstone (which has nothing else) |
+//! | 0 | 1 | kind: `R` record; `T` tombstone, which has only the two hashes besides |
 //! | 1 | 1 | format: 1 |
 //! | 2 | 2 | length of this header: 154 and 14 for each mark |
 //! | 4 | 16 | handle |

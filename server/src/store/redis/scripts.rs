@@ -52,7 +52,7 @@ impl Script {
     }
 }
 
-/// What a script answered: `{ status, key, now, expiry, record }`.
+/// What a script answered: `{ status, number, now, expiry, record }`.
 #[derive(Debug)]
 pub(super) enum Reply {
     /// Nothing was done: the time for it was over.
@@ -80,10 +80,18 @@ pub(super) enum Status {
     Done,
 }
 
-/// Reads a script's answer: Redis's time, and the rest.
-pub(super) fn parse(answer: Value, key: &str) -> Result<(Time, Reply), Problem> {
-    let unreadable = Problem::Unreadable("a script's answer of another shape");
-    let Value::Array(parts) = answer else { return Err(unreadable) };
+impl Reply {
+    /// Whether it tells that something was written, now or by the attempt that this one repeats.
+    pub(super) fn must_last(&self) -> bool {
+        use Status::{Done, Repeat, Replaced, ReplacedMaybeApplied, Stored};
+        let (Self::Bare(status) | Self::About(status, _)) = self else { return false };
+        matches!(status, Done | Stored | Repeat | Replaced | ReplacedMaybeApplied)
+    }
+}
+
+/// Reads the answer to the question of this number: Redis's time, and the rest.
+pub(super) fn parse(answer: Value, number: u64) -> Result<(Time, Reply), Problem> {
+    let Value::Array(parts) = answer else { return Err(Problem::Astray) };
     let Ok(
         [
             Value::BulkString(status),
@@ -94,11 +102,12 @@ pub(super) fn parse(answer: Value, key: &str) -> Result<(Time, Reply), Problem> 
         ],
     ) = <[Value; 5]>::try_from(parts)
     else {
-        return Err(unreadable);
+        return Err(Problem::Astray);
     };
-    if about != key.as_bytes() {
+    if about != number.to_string().as_bytes() {
         return Err(Problem::Astray);
     }
+    let unreadable = Problem::Unreadable("a script's answer that is none of its");
     let now = Time(now.try_into().unwrap_or_default());
     let status = match &status[..] {
         b"LATE" => return Ok((now, Reply::Late)),

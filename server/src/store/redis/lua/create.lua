@@ -1,23 +1,23 @@
 #!lua
 -- create.lua: stores a new session where there is none.
 -- A script, because a taken key must be looked into before anything is written: a plain SET NX cannot tell a repeat.
--- ARGV: 3 handle · 4 mark · 5 salt · 6 hash · 7 subject · 8 idle timeout ms · 9 lifetime ms · 10 repeat window ms · 11 data
+-- ARGV: 5 handle · 6 mark · 7 salt · 8 hash · 9 subject · 10 idle timeout ms · 11 lifetime ms · 12 repeat window ms · 13 data
 -- Answers: STORED with header and subject · EXISTS with the record, if its secret was minted within the window
 --          UNKNOWN if earlier · GONE where a tombstone is · LATE. Only STORED wrote. Safe to run twice: EXISTS.
 if late then return answer('LATE') end
 local there, destroyed = read()
 if destroyed then return answer('GONE') end
 if there then
-  if now > there.minted + tonumber(ARGV[10]) then return answer('UNKNOWN') end
+  if now > there.minted + tonumber(ARGV[12]) then return answer('UNKNOWN') end
   return answer('EXISTS', there, head_of(there) .. data_of(there))
 end
 local r = {
-  handle = ARGV[3], version = 1, deadline = now + tonumber(ARGV[9]), created = now, idle = tonumber(ARGV[8]),
-  salt = ARGV[5], current = ARGV[6], previous = NONE, minted = now, ring = '', floor = 0,
-  subject = ARGV[7],
+  handle = ARGV[5], version = 1, deadline = now + tonumber(ARGV[11]), created = now, idle = tonumber(ARGV[10]),
+  salt = ARGV[7], current = ARGV[8], previous = NONE, minted = now, ring = '', floor = 0,
+  subject = ARGV[9],
 }
-push(r, ARGV[4])
+push(r, ARGV[6])
 r.expiry = expiry_of(r)
 local head = head_of(r)
-put(r, head .. ARGV[11])
+put(r, head .. ARGV[13])
 return answer('STORED', r, head)

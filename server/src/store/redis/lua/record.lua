@@ -1,7 +1,8 @@
 -- record.lua: what the scripts share; it stands behind each one's first line. The layout is told in record.rs.
 -- Every script: KEYS[1] the record's key; in ms of Redis's clock: ARGV[1] not after, past it nothing is written, and
--- ARGV[2] since: the earliest moment at which the operation can have come to the server.
--- Every answer: { status, key, now in ms, expiry in ms or 0, record or '' }; status LATE when it came too late.
+-- ARGV[2] since: the earliest moment at which the operation can have come to the server; ARGV[3] the question's number, by
+-- which its answer is known from any other; ARGV[4] 1 if a WAIT follows, or ''.
+-- Every answer: { status, the number, now in ms, expiry in ms or 0, record or '' }; status LATE when it came too late.
 -- Strings are compared for equality only: the order of `<` depends on the server's locale.
 local FIXED, LAYOUT = 154, '>BI2c16I6I6I6I6c32c32c32I6I6I2'
 -- Of marks: bytes of each, how many stay however old, how many at most, and for how many ms younger ones stay besides.
@@ -12,18 +13,27 @@ now = now[1] * 1000 + math.floor(now[2] / 1000)
 local late = now > tonumber(ARGV[1])
 
 local function answer(status, record, body)
-  return { status, key, now, record and record.expiry or 0, body or '' }
+  return { status, ARGV[3], now, record and record.expiry or 0, body or '' }
+end
+
+-- A repeat writes nothing new. But a WAIT waits for what its own connection wrote: for it, what the first attempt wrote is
+-- written once more, as it is.
+local function again()
+  -- Where the script may not write, as Redis is out of memory, its caller knows.
+  if ARGV[4] ~= '' then redis.pcall('PEXPIREAT', key, redis.call('PEXPIRETIME', key)) end
 end
 
 local function foreign()
   error({ err = 'FORMAT of what lies under the key is unknown' })
 end
 
--- The record under the key: its fields, without the data. nil if there is none that lives; then whether a tombstone is there.
+-- The record under the key: its fields, without the data. nil if there is none that lives; then the hashes in the tombstone,
+-- the current one and the previous one, if there is a tombstone.
 local function read()
   local head = redis.call('GETRANGE', key, 0, FIXED + SLOT * MAX + 255)
   local kind = string.sub(head, 1, 1)
-  if kind == '' or kind == 'T' then return nil, kind == 'T' end
+  if kind == '' then return nil end
+  if kind == 'T' then return nil, string.sub(head, 2) end
   if kind ~= 'R' or #head < FIXED then foreign() end
   local r = { expiry = redis.call('PEXPIRETIME', key) }
   -- No TTL is -1; and in its last millisecond Redis still shows a key that has ended.

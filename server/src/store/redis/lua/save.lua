@@ -1,19 +1,19 @@
 #!lua
 -- save.lua: changes a session that lives; never makes one.
 -- A script, because what decides (secret, marks, version) and what is decided must not come apart.
--- ARGV: 3 hash shown · 4 mark · 5 expected: `*`, `?` for unreadable, or `=` · 6 its version · 7 its mark
---       8 salt and 9 hash to rotate, or '' · 10 lifetime from now ms, or '' · 11 repeat window ms
---       12 a subject is given: 1 or '' · 13 the subject · 14 idle timeout ms, or '' · 15 max bytes of a merge
---       16 want data: 1 or '' · 17 change: KEEP, REPLACE or MERGE · 18 the data, or the first of pairs: key, its entry or ''
+-- ARGV: 5 hash shown · 6 mark · 7 expected: `*`, `?` for unreadable, or `=` · 8 its version · 9 its mark
+--       10 salt and 11 hash to rotate, or '' · 12 lifetime from now ms, or '' · 13 repeat window ms
+--       14 a subject is given: 1 or '' · 15 the subject · 16 idle timeout ms, or '' · 17 max bytes of a merge
+--       18 want data: 1 or '' · 19 change: KEEP, REPLACE or MERGE · 20 the data, or the first of pairs: key, its entry or ''
 -- Answers, in this order: MISSING · REPLACED or REPLACED_MAYBE_APPLIED (the secret is the previous one), with the record if
 --   this is a rotate within the window · REPEAT with the record · UNKNOWN · SUBJECT_NEEDS_ROTATE · CONFLICT · TOO_LARGE
 --   STORED with header, subject, and with the data if wanted and not the one just sent · LATE.
 -- Only STORED wrote. Safe to run twice: REPEAT, or for a rotate REPLACED with what proves the repeat.
-local shown, mark, since, expected, rotate = ARGV[3], ARGV[4], tonumber(ARGV[2]), ARGV[5], ARGV[9] ~= ''
+local shown, mark, since, expected, rotate = ARGV[5], ARGV[6], tonumber(ARGV[2]), ARGV[7], ARGV[11] ~= ''
 if late then return answer('LATE') end
 local r = read()
 if not r then return answer('MISSING') end
-local want = ARGV[16] ~= ''
+local want = ARGV[18] ~= ''
 
 local function full()
   return head_of(r) .. (want and data_of(r) or '')
@@ -26,11 +26,11 @@ local marked, match, count = at ~= nil, false, #r.ring / SLOT
 -- An operation pins a version that the ring still reaches back to: had it been applied since, its mark would be there.
 local pinned = false
 if expected == '=' then
-  local back = r.version - tonumber(ARGV[6])
+  local back = r.version - tonumber(ARGV[8])
   if back == count then
     pinned = true
   elseif back >= 0 and back < count then
-    pinned = string.sub(r.ring, SLOT * back + 1, SLOT * back + 8) == ARGV[7]
+    pinned = string.sub(r.ring, SLOT * back + 1, SLOT * back + 8) == ARGV[9]
     match = pinned and back == 0
   end
 end
@@ -39,14 +39,20 @@ local forgotten = not pinned and r.floor >= since
 if shown ~= r.current then
   if r.previous == NONE or shown ~= r.previous then return answer('MISSING') end
   local status = (marked or forgotten) and 'REPLACED_MAYBE_APPLIED' or 'REPLACED'
-  if rotate and now <= r.minted + tonumber(ARGV[11]) then return answer(status, r, full()) end
+  if rotate and now <= r.minted + tonumber(ARGV[13]) then
+    again()
+    return answer(status, r, full())
+  end
   return answer(status)
 end
-if marked then return answer('REPEAT', r, full()) end
+if marked then
+  again()
+  return answer('REPEAT', r, full())
+end
 if forgotten then return answer('UNKNOWN') end
-local subject = ARGV[12] ~= '' and ARGV[13] or r.subject
+local subject = ARGV[14] ~= '' and ARGV[15] or r.subject
 if subject ~= r.subject and not rotate then return answer('SUBJECT_NEEDS_ROTATE') end
-local change = ARGV[17]
+local change = ARGV[19]
 if change ~= 'MERGE' and expected ~= '*' and not match then return answer('CONFLICT') end
 
 local function varint(s, at)
@@ -62,7 +68,7 @@ end
 -- what lies between two changed keys is moved in one piece.
 local function merge(data)
   local changes, parts, copied, at, length = {}, {}, 1, 1, #data
-  for i = 18, #ARGV, 2 do changes[ARGV[i]] = ARGV[i + 1] end
+  for i = 20, #ARGV, 2 do changes[ARGV[i]] = ARGV[i + 1] end
   while at <= length do
     local size, inner = varint(data, at + 1)
     local key_size, key_at = varint(data, inner + 1)
@@ -76,7 +82,7 @@ local function merge(data)
     at = after
   end
   parts[#parts + 1] = string.sub(data, copied)
-  for i = 18, #ARGV, 2 do
+  for i = 20, #ARGV, 2 do
     if changes[ARGV[i]] then parts[#parts + 1] = ARGV[i + 1] end
   end
   return table.concat(parts)
@@ -84,21 +90,21 @@ end
 
 local data
 if change == 'REPLACE' then
-  data = ARGV[18]
+  data = ARGV[20]
 elseif change == 'KEEP' then
   data = data_of(r)
 else
   data = merge(data_of(r))
-  if #data > tonumber(ARGV[15]) then return answer('TOO_LARGE') end
+  if #data > tonumber(ARGV[17]) then return answer('TOO_LARGE') end
 end
 
 r.version = r.version + 1
 push(r, mark)
 r.subject = subject
-if ARGV[14] ~= '' then r.idle = tonumber(ARGV[14]) end
+if ARGV[16] ~= '' then r.idle = tonumber(ARGV[16]) end
 if rotate then
-  r.previous, r.current, r.salt, r.minted = r.current, ARGV[9], ARGV[8], now
-  if ARGV[10] ~= '' then r.deadline = now + tonumber(ARGV[10]) end
+  r.previous, r.current, r.salt, r.minted = r.current, ARGV[11], ARGV[10], now
+  if ARGV[12] ~= '' then r.deadline = now + tonumber(ARGV[12]) end
 end
 r.expiry = expiry_of(r)
 local head = head_of(r)

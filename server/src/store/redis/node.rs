@@ -1,0 +1,236 @@
+//! One Redis that commands go to, and the pools of connections to it. bb8-redis's own manager cannot tell a dead connection,
+//! cannot be given timeouts, and knows one address for ever; this one can, and asks where the node is each time.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bb8_redis::bb8::{self, ErrorSink, ManageConnection};
+use redis::{Pipeline, PushInfo, PushKind};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::{
+    access::{Access, Trouble},
+    connection::{Connection, Group, time},
+    link::is_master,
+    scripts::Scripts,
+    sentinel::Sentinels,
+    url::Address,
+};
+use crate::store::StoreError;
+
+/// How long making a connection may take, greeting included.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// Connections per shard and node. One carries all that one core can ask for; the second is there while the first is
+/// replaced.
+const SHARED: u32 = 2;
+
+/// Connections besides that are used by one call at a time: for what has to wait on its own connection.
+const ALONE: u32 = 8;
+
+/// How long such a connection is kept unused.
+const ALONE_IDLE: Duration = Duration::from_secs(60);
+
+/// How long to wait for a connection when there is none: about what making one takes. Longer, and calls pile up.
+const CHECKOUT: Duration = Duration::from_millis(250);
+
+/// One Redis that commands go to.
+pub(super) struct Node {
+    shared: bb8::Pool<Manager>,
+    /// Where something has to wait on its own connection.
+    alone: Option<bb8::Pool<Manager>>,
+    place: Place,
+    troubles: Troubles,
+}
+
+/// Where a node is.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// There.
+    At(Address),
+    /// Where the Sentinels say that the master is.
+    Master(Arc<Sentinels>),
+}
+
+/// What every node of a store has in common.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) access: Access,
+    pub(super) scripts: Arc<Scripts>,
+    /// Whether some calls wait for replicas.
+    pub(super) confirms: bool,
+}
+
+/// Makes connections for the pools.
+struct Manager {
+    common: Common,
+    place: Place,
+    group: Arc<Group>,
+    troubles: Troubles,
+}
+
+/// Why the pool could last not make a connection: who waits for one in vain is only told that it took too long.
+#[derive(Clone, Debug, Default)]
+struct Troubles(Arc<Mutex<Option<Trouble>>>);
+
+impl Node {
+    /// A node that is connected to when it is first used, and again whenever it must. Must be called within a runtime.
+    pub(super) fn new(common: &Common, place: Place, group: Arc<Group>) -> Self {
+        let troubles = Troubles::default();
+        let pool = |size: u32, idle: u32| {
+            let (common, place) = (common.clone(), place.clone());
+            let manager = Manager { common, place, group: Arc::clone(&group), troubles: troubles.clone() };
+            let builder = bb8::Pool::builder()
+                .max_size(size)
+                .min_idle(idle)
+                .connection_timeout(CHECKOUT)
+                // A PING before every command would double the round trips; `checkout` looks at the broken mark instead.
+                .test_on_check_out(false)
+                // A multiplexed connection is as good old as new.
+                .max_lifetime(None)
+                .idle_timeout((idle == 0).then_some(ALONE_IDLE))
+                // One connection for all, as long as it is well: what goes out together is one write.
+                .queue_strategy(bb8::QueueStrategy::Lifo)
+                .error_sink(Box::new(troubles.clone()));
+            builder.build_unchecked(manager)
+        };
+        let (shared, alone) = (pool(SHARED, SHARED), common.confirms.then(|| pool(ALONE, 0)));
+        Self { shared, alone, place, troubles }
+    }
+
+    /// A connection to use beside others: it is cloned and given back at once, so that calls are pipelined on it.
+    pub(super) async fn shared(&self) -> Result<Connection, StoreError> {
+        self.from(&self.shared).await.map(|connection| connection.clone())
+    }
+
+    /// A connection that nobody else uses until it is dropped.
+    pub(super) async fn alone(&self) -> Result<impl AsMut<Connection> + use<'_>, StoreError> {
+        self.from(self.alone.as_ref().unwrap_or(&self.shared)).await.map(Alone)
+    }
+
+    async fn from<'a>(
+        &'a self,
+        pool: &'a bb8::Pool<Manager>,
+    ) -> Result<bb8::PooledConnection<'a, Manager>, StoreError> {
+        loop {
+            let connection = pool.get().await.map_err(|_| StoreError::Unavailable(self.troubles.last()))?;
+            // A broken one leaves the pool as it is given back.
+            if !connection.is_broken() {
+                return Ok(connection);
+            }
+        }
+    }
+
+    /// Where it is, if that never changes.
+    pub(super) fn address(&self) -> Option<&Address> {
+        match &self.place {
+            Place::At(address) => Some(address),
+            Place::Master(_) => None,
+        }
+    }
+}
+
+/// A connection taken out of the pool.
+struct Alone<'a>(bb8::PooledConnection<'a, Manager>);
+
+impl AsMut<Connection> for Alone<'_> {
+    fn as_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}
+
+impl Manager {
+    async fn greet(&self) -> Result<Connection, Trouble> {
+        let address = match &self.place {
+            Place::At(address) => address.clone(),
+            Place::Master(sentinels) => sentinels.master().await?,
+        };
+        let health = self.group.admit();
+        let watched = Arc::downgrade(&health);
+        let lost = move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection
+                && let Some(health) = watched.upgrade()
+            {
+                health.lost();
+            }
+        };
+        let redis = self.common.access.connect(&address, lost).await?;
+        let mut connection = Connection::new(redis, health);
+
+        let mut greeting = Pipeline::new();
+        for script in self.common.scripts.all() {
+            greeting.cmd("SCRIPT").arg("LOAD").arg(&script.text);
+        }
+        greeting.cmd("TIME");
+        let asked = Instant::now();
+        let answers = connection.request_all(&greeting).await?;
+        let time = answers.last().and_then(time).ok_or_else(|| Trouble::said("TIME told no time"))?;
+        if let Place::Master(_) = self.place {
+            // The Sentinels' word is some moments old.
+            if !is_master(&connection.request(&redis::cmd("ROLE")).await?) {
+                return Err(Trouble(format!("{address} is not the master").into()));
+            }
+        }
+        debug!(%address, after = ?asked.elapsed(), "connected to Redis");
+        self.group.clock.learn(time);
+        self.troubles.over();
+        connection.established();
+        Ok(connection)
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = Trouble;
+
+    async fn connect(&self) -> Result<Connection, Trouble> {
+        let mut drops = self.group.drops();
+        tokio::select! {
+            greeted = timeout(CONNECT, self.greet()) => {
+                greeted.map_err(|_| Trouble::said("Redis did not answer in time"))?
+            }
+            _ = drops.changed() => Err(Trouble::said("the connection was lost while it was made")),
+        }
+    }
+
+    async fn is_valid(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        connection.request(&redis::cmd("PING")).await.map(drop).map_err(Trouble::from)
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.is_broken()
+    }
+}
+
+impl Troubles {
+    fn last(&self) -> String {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = last.as_ref().map_or("not in time", |trouble| &trouble.0);
+        format!("no connection to Redis: {last}")
+    }
+
+    fn over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl ErrorSink<Trouble> for Troubles {
+    fn sink(&self, trouble: Trouble) {
+        debug!(%trouble, "no connection to Redis");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<Trouble>> {
+        Box::new(self.clone())
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Node(..)")
+    }
+}
