@@ -28,7 +28,7 @@ pub use self::{
 };
 use self::{
     figures::{Call, code_of},
-    ledger::{Account, Life, When, lock},
+    ledger::{Account, Life, State, When, lock},
 };
 use crate::{Dice, Server, Stub, again, change, create, json, replace, request_id};
 
@@ -342,7 +342,7 @@ impl Shared {
         let session = Session { id: before.id.clone(), etag: "*".to_owned(), ..Session::default() };
         let request = SaveRequest { omit_data: !want_data, ..change(&session, &[&tag], j!({ &tag: true })) };
         let answer = self.save(request).await;
-        self.settle(life, before.is_dead, tag, sent, answer);
+        self.settle(life, &before, tag, sent, answer);
     }
 
     /// A Save of a tag in the list, in the whole map as it was just opened.
@@ -356,19 +356,23 @@ impl Shared {
         list.push(tag.clone().into());
         let sent = self.now();
         let answer = self.save(replace(&session, map)).await;
-        self.settle(life, before.is_dead, tag, sent, answer);
+        self.settle(life, &before, tag, sent, answer);
     }
 
-    fn settle(&self, life: &Life, was_dead: bool, tag: String, sent: Duration, answer: Result<Session, Status>) {
+    fn settle(&self, life: &Life, before: &State, tag: String, sent: Duration, answer: Result<Session, Status>) {
         match answer {
             Ok(session) => {
                 self.check(life, &session);
-                if was_dead {
+                if before.is_dead {
                     lock(&self.seen).dead_meanwhile.push(format!("{}: it was saved", life.name));
                 }
                 lock(&life.account).acknowledged.push((tag, When { sent, acknowledged: self.now() }));
             }
-            Err(status) if is_refusal(&status) => lock(&life.account).refused.push(tag),
+            Err(status) if is_refusal(&status) => {
+                let mut account = lock(&life.account);
+                let replaced = account.replaced.len() - before.replaced;
+                account.refused.push((tag, replaced));
+            }
             Err(_) => {}
         }
     }
@@ -392,7 +396,7 @@ impl Shared {
             }
             Err(status) => {
                 if is_refusal(&status) {
-                    lock(&life.account).refused.push(tag);
+                    lock(&life.account).refused.push((tag, 0));
                 }
                 // Which id is the right one is not known, or nothing is as it was left.
                 self.give_up(life, slot).await;
