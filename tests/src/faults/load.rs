@@ -1,5 +1,6 @@
 //! A load that keeps account. Calls begin when they are due, whether the ones before were answered or not, as visitors'
 //! do; each session notes what was acknowledged to it and when; and in the end an audit holds what is stored against that.
+//! (Long: one operation after another, each with what its answers mean for the ledger.)
 //!
 //! - `ledger`: what a session was promised.
 //! - `figures`: what callers felt: codes, times, outages.
