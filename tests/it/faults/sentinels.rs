@@ -38,6 +38,8 @@ enum Setting {
     MinReplicas,
     /// sessiond acknowledges no logout and no new id before a replica has it.
     Confirm,
+    /// The same, before both replicas have it: an acknowledgement by the one that is not promoted does not help.
+    ConfirmBoth,
 }
 
 async fn fails_over(fault: Fault, setting: Setting) {
@@ -47,7 +49,11 @@ async fn fails_over(fault: Fault, setting: Setting) {
         Setting::MinReplicas => &["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"],
         _ => &[],
     };
-    let of_sessiond: &[&str] = if setting == Setting::Confirm { &["--confirm-replicas", "1"] } else { &[] };
+    let of_sessiond: &[&str] = match setting {
+        Setting::Confirm => &["--confirm-replicas", "1"],
+        Setting::ConfirmBoth => &["--confirm-replicas", "2"],
+        Setting::Default | Setting::MinReplicas => &[],
+    };
     let mut all = Sentinels::start(of_redis, &dice).await;
     let server = Server::start(&[&["--store", &all.url()], of_sessiond].concat()).await;
     server.ready().await;
@@ -95,7 +101,7 @@ async fn fails_over(fault: Fault, setting: Setting) {
     }
     assert_eq!(figures.others(&OUTAGE), 0, "{figures}");
     assert!(audit.twice.is_empty() && audit.wrong.is_empty(), "{audit}: {:#?}", audit.samples());
-    if setting == Setting::Confirm {
+    if matches!(setting, Setting::Confirm | Setting::ConfirmBoth) {
         assert!(audit.revived.is_empty() && audit.usable.is_empty(), "{audit}: {:#?}", audit.samples());
     }
     assert!(gap <= RECOVERY, "no write was acknowledged for {gap:?}");
@@ -103,7 +109,7 @@ async fn fails_over(fault: Fault, setting: Setting) {
 
 /// Each test is one fault; of the settings, the one given in the short form, all in the long one.
 async fn fails_over_in_every_setting(fault: Fault, short: Setting) {
-    for setting in [Setting::Default, Setting::MinReplicas, Setting::Confirm] {
+    for setting in [Setting::Default, Setting::MinReplicas, Setting::Confirm, Setting::ConfirmBoth] {
         if is_long() || setting == short {
             fails_over(fault, setting).await;
         }
@@ -112,7 +118,7 @@ async fn fails_over_in_every_setting(fault: Fault, short: Setting) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_flow_again_after_a_failover_that_was_asked_for() {
-    fails_over_in_every_setting(Fault::Asked, Setting::MinReplicas).await;
+    fails_over_in_every_setting(Fault::Asked, Setting::ConfirmBoth).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! A load that keeps account. Calls begin when they are due, whether the ones before were answered or not, as visitors'
 //! do; each session notes what was acknowledged to it and when; and in the end an audit holds what is stored against that.
+//! (Long: one operation after another, each with what its answers mean for the ledger.)
 //!
 //! - `ledger`: what a session was promised.
 //! - `figures`: what callers felt: codes, times, outages.
@@ -28,7 +29,7 @@ pub use self::{
 };
 use self::{
     figures::{Call, code_of},
-    ledger::{Account, Life, When, lock},
+    ledger::{Account, Life, State, When, lock},
 };
 use crate::{Dice, Server, Stub, again, change, create, json, replace, request_id};
 
@@ -163,7 +164,8 @@ impl Load {
 
     /// Opens every session there ever was, by every id that it ever had.
     pub async fn audit(&self) -> Audit {
-        audit::audit(&self.shared.stubs, &lock(&self.shared.lives).clone(), lock(&self.shared.seen).clone()).await
+        let (lives, seen) = (lock(&self.shared.lives).clone(), lock(&self.shared.seen).clone());
+        audit::audit(&self.shared.stubs, &lives, seen).await
     }
 }
 
@@ -341,7 +343,7 @@ impl Shared {
         let session = Session { id: before.id.clone(), etag: "*".to_owned(), ..Session::default() };
         let request = SaveRequest { omit_data: !want_data, ..change(&session, &[&tag], j!({ &tag: true })) };
         let answer = self.save(request).await;
-        self.settle(life, before.is_dead, tag, sent, answer);
+        self.settle(life, &before, tag, sent, answer);
     }
 
     /// A Save of a tag in the list, in the whole map as it was just opened.
@@ -355,19 +357,23 @@ impl Shared {
         list.push(tag.clone().into());
         let sent = self.now();
         let answer = self.save(replace(&session, map)).await;
-        self.settle(life, before.is_dead, tag, sent, answer);
+        self.settle(life, &before, tag, sent, answer);
     }
 
-    fn settle(&self, life: &Life, was_dead: bool, tag: String, sent: Duration, answer: Result<Session, Status>) {
+    fn settle(&self, life: &Life, before: &State, tag: String, sent: Duration, answer: Result<Session, Status>) {
         match answer {
             Ok(session) => {
                 self.check(life, &session);
-                if was_dead {
+                if before.is_dead {
                     lock(&self.seen).dead_meanwhile.push(format!("{}: it was saved", life.name));
                 }
                 lock(&life.account).acknowledged.push((tag, When { sent, acknowledged: self.now() }));
             }
-            Err(status) if is_refusal(&status) => lock(&life.account).refused.push(tag),
+            Err(status) if is_refusal(&status) => {
+                let mut account = lock(&life.account);
+                let replaced = account.replaced.len() - before.replaced;
+                account.refused.push((tag, replaced));
+            }
             Err(_) => {}
         }
     }
@@ -391,7 +397,7 @@ impl Shared {
             }
             Err(status) => {
                 if is_refusal(&status) {
-                    lock(&life.account).refused.push(tag);
+                    lock(&life.account).refused.push((tag, 0));
                 }
                 // Which id is the right one is not known, or nothing is as it was left.
                 self.give_up(life, slot).await;

@@ -1,6 +1,6 @@
 //! A TCP proxy in front of a Redis that does to its connections what networks do, and to its answers what no network
 //! should: told when, by dice with a seed, and counting what it did, so that a test can tell a fault that was survived
-//! from one that never happened.
+//! from one that never happened. (Long: what it can do, how it is told to, and one connection's two directions.)
 
 use std::{
     collections::VecDeque,

@@ -39,6 +39,8 @@ pub struct Audit {
     pub usable: Vec<Lost>,
     /// Operations with two effects, or with one though they were refused.
     pub twice: Vec<String>,
+    /// Operations that were refused as of an unknown id, and had been applied two ids ago.
+    pub in_doubt: Vec<String>,
     /// Answers that were about another session.
     pub wrong: Vec<String>,
     /// Opens that found nothing though nothing had ended it.
@@ -117,7 +119,7 @@ impl fmt::Display for Audit {
         write!(
             f,
             "{} sessions: lost {} of {} Saves, revived {} of {}, old ids usable {} of {}, applied twice {}, \
-             wrong session {}, vanished {}, dead meanwhile {}, adrift {}",
+             in doubt {}, wrong session {}, vanished {}, dead meanwhile {}, adrift {}",
             self.sessions,
             self.lost.len(),
             self.acknowledged,
@@ -126,6 +128,7 @@ impl fmt::Display for Audit {
             self.usable.len(),
             self.replaced,
             self.twice.len(),
+            self.in_doubt.len(),
             self.wrong.len(),
             self.vanished.len(),
             self.dead_meanwhile.len(),
@@ -164,6 +167,7 @@ impl Audit {
         self.replaced += other.replaced;
         self.usable.extend(other.usable);
         self.twice.extend(other.twice);
+        self.in_doubt.extend(other.in_doubt);
         self.wrong.extend(other.wrong);
         self.adrift += other.adrift;
     }
@@ -218,7 +222,7 @@ impl Audit {
         found: Option<&Session>,
         born: When,
         acknowledged: &[(String, When)],
-        refused: &[String],
+        refused: &[(String, usize)],
     ) {
         let name = &life.name;
         let Some(session) = found else {
@@ -231,8 +235,10 @@ impl Audit {
         for (tag, when) in acknowledged.iter().filter(|(tag, _)| !tags.contains_key(tag)) {
             self.lost.push(Lost::new(format!("{name}: {tag}"), *when));
         }
-        for tag in refused.iter().filter(|tag| tags.contains_key(*tag)) {
-            self.twice.push(format!("{name}: {tag} was refused and is there"));
+        for (tag, replaced) in refused.iter().filter(|(tag, _)| tags.contains_key(tag)) {
+            let what =
+                format!("{name}: {tag} was refused and is there; the id was replaced {replaced} times meanwhile");
+            if *replaced < 2 { &mut self.twice } else { &mut self.in_doubt }.push(what);
         }
         for (tag, times) in tags.iter().filter(|(_, times)| **times > 1) {
             self.twice.push(format!("{name}: {tag} is there {times} times"));

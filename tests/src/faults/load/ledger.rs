@@ -26,8 +26,9 @@ pub(super) struct Account {
     pub(super) born: When,
     /// Tags whose Saves were acknowledged, and when.
     pub(super) acknowledged: Vec<(String, When)>,
-    /// Tags whose Saves were refused.
-    pub(super) refused: Vec<String>,
+    /// Tags whose Saves were refused, and how often the id was replaced while they were under way. (Of an operation that
+    /// was repeated with an id that two rotates have replaced, nobody can tell whether it was applied: ARCHITECTURE.md.)
+    pub(super) refused: Vec<(String, usize)>,
     /// Ids that were replaced, and when that was acknowledged.
     pub(super) replaced: Vec<(String, When)>,
     /// When its end was acknowledged.
@@ -45,6 +46,8 @@ pub(super) struct Account {
 pub(super) struct State {
     pub(super) id: String,
     turn: usize,
+    /// How often its id was replaced.
+    pub(super) replaced: usize,
     /// Nothing is under way that would change its id or end it.
     pub(super) is_settled: bool,
     pub(super) is_dead: bool,
@@ -56,6 +59,7 @@ impl Life {
         State {
             id: account.id.clone(),
             turn: account.turn,
+            replaced: account.replaced.len(),
             is_settled: !account.is_claimed && !account.is_adrift && account.died.is_none(),
             is_dead: account.died.is_some(),
         }

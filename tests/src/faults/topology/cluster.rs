@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use redis::{Pipeline, Value, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Pipeline, Value, aio::MultiplexedConnection};
+
+use tokio::task::JoinSet;
 
 use super::{is_master, node, told, words};
-use crate::{TestRedis, eventually, reserved_port};
+use crate::{PATIENCE, TestRedis, eventually, reserved_port};
 
 /// After so long without an answer, a node is thought to be down.
 pub const NODE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -13,6 +15,9 @@ pub const NODE_TIMEOUT: Duration = Duration::from_millis(1500);
 const MASTERS: usize = 3;
 const NODES: usize = 2 * MASTERS;
 const SLOTS: usize = 16384;
+
+/// Connections to each master, to move slots by.
+const AT_ONCE: usize = 32;
 
 /// Slots moved at a time.
 const BATCH: usize = 256;
@@ -146,12 +151,16 @@ impl Cluster {
         let masters = self.masters().await;
         let mut connections = Vec::new();
         for master in &masters {
-            connections.push(self.nodes[*master].connection().await);
+            let mut many = Vec::new();
+            for _ in 0..AT_ONCE {
+                many.push(patient_connection(&self.nodes[*master]).await);
+            }
+            connections.push(many);
         }
         // All at once who has what: else slots that came would go on with those that go.
         let mut owned = Vec::new();
         for (master, connection) in masters.iter().zip(&mut connections) {
-            owned.push(slots_of(&self.ids[*master], connection).await);
+            owned.push(slots_of(&self.ids[*master], &mut connection[0]).await);
         }
         let mut keys = 0;
         // In turns, so that no master is ever without a slot: it would become a replica.
@@ -174,7 +183,7 @@ impl Cluster {
     async fn shift(
         &self,
         masters: &[usize],
-        connections: &mut [MultiplexedConnection],
+        connections: &mut [Vec<MultiplexedConnection>],
         from: usize,
         to: usize,
         slots: &[usize],
@@ -182,7 +191,7 @@ impl Cluster {
         let (source, target) = (&self.ids[masters[from]], &self.ids[masters[to]]);
         // First the one that will take it: else a client is sent where nobody knows of it.
         for (number, state, of) in [(to, "IMPORTING", source), (from, "MIGRATING", target)] {
-            set_slots(&mut connections[number], slots, state, of).await;
+            set_slots(&connections[number], slots, state, of).await;
         }
         let mut count = Pipeline::new();
         for slot in slots {
@@ -190,36 +199,50 @@ impl Cluster {
         }
         let mut moved = 0;
         // What is created while the slot moves is created at its new place.
-        let counts: Vec<usize> = count.query_async(&mut connections[from]).await.expect("they are its slots");
+        let counts: Vec<usize> = count.query_async(&mut connections[from][0]).await.expect("they are its slots");
         let port = self.nodes[masters[to]].port();
         for (slot, _) in slots.iter().zip(counts).filter(|(_, count)| *count > 0) {
             loop {
                 let mut list = redis::cmd("CLUSTER");
                 list.arg("GETKEYSINSLOT").arg(*slot).arg(10);
-                let keys: Vec<String> = list.query_async(&mut connections[from]).await.expect("it is its slot");
+                let keys: Vec<String> = list.query_async(&mut connections[from][0]).await.expect("it is its slot");
                 if keys.is_empty() {
                     break;
                 }
                 moved += keys.len();
                 let mut migrate = redis::cmd("MIGRATE");
                 migrate.arg("127.0.0.1").arg(port).arg("").arg(0).arg(5000).arg("KEYS").arg(keys);
-                let _: Value = migrate.query_async(&mut connections[from]).await.expect("the keys move");
+                let _: Value = migrate.query_async(&mut connections[from][0]).await.expect("the keys move");
             }
         }
         // The new owner is told first: it alone may say that the slot is its own.
         for number in [to, from, 3 - to - from] {
-            set_slots(&mut connections[number], slots, "NODE", target).await;
+            set_slots(&connections[number], slots, "NODE", target).await;
         }
         moved
     }
 }
 
-async fn set_slots(connection: &mut MultiplexedConnection, slots: &[usize], state: &str, node: &str) {
-    let mut commands = Pipeline::new();
-    for slot in slots {
-        commands.cmd("CLUSTER").arg("SETSLOT").arg(*slot).arg(state).arg(node);
+/// One that waits: Valkey answers SETSLOT when the replicas have it, too, and does nothing else on that connection.
+async fn patient_connection(node: &TestRedis) -> MultiplexedConnection {
+    let client = redis::Client::open(node.url()).expect("a URL");
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&config).await.expect("the node is up")
+}
+
+async fn set_slots(connections: &[MultiplexedConnection], slots: &[usize], state: &str, node: &str) {
+    let mut parts = JoinSet::new();
+    for (slots, connection) in slots.chunks(slots.len().div_ceil(connections.len())).zip(connections) {
+        let mut commands = Pipeline::new();
+        for slot in slots {
+            commands.cmd("CLUSTER").arg("SETSLOT").arg(*slot).arg(state).arg(node);
+        }
+        let mut connection = connection.clone();
+        parts.spawn(async move {
+            let _: Vec<Value> = commands.query_async(&mut connection).await.expect("slots can be set");
+        });
     }
-    let _: Vec<Value> = commands.query_async(connection).await.expect("slots can be set");
+    parts.join_all().await;
 }
 
 /// The slots of this node, as it says itself.
