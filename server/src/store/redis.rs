@@ -195,12 +195,14 @@ impl Act for Look<'_> {
             connection.clock().learn(now);
         }
         let (bytes, expiry) = match <[Value; 2]>::try_from(answers) {
-            Ok([Value::Nil, Value::Int(_)]) => return Ok(None),
+            Ok([Value::Nil, Value::Int(-2)]) => return Ok(None),
+            // It would live for ever, which no session may.
+            Ok([Value::BulkString(_), Value::Int(-1)]) => return Ok(None),
             Ok([Value::BulkString(bytes), Value::Int(expiry)]) => (bytes, expiry),
             _ => return Err(Problem::Astray.into()),
         };
-        // -1 would live for ever, which no session may; -2 has ended in between.
-        let Ok(expiry) = u64::try_from(expiry) else { return Ok(None) };
+        // The two contradict each other: it came or went in between, or one of them belongs to another question.
+        let expiry = u64::try_from(expiry).map_err(|_| Problem::Astray)?;
         let Some(record) = record::decode(bytes.into())? else { return Ok(None) };
         if record.handle != self.claim.handle {
             return Err(Problem::Astray.into());

@@ -118,7 +118,7 @@ async fn fails_over_in_every_setting(fault: Fault, short: Setting) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_flow_again_after_a_failover_that_was_asked_for() {
-    fails_over_in_every_setting(Fault::Asked, Setting::ConfirmBoth).await;
+    fails_over_in_every_setting(Fault::Asked, Setting::Confirm).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ use redis::{
     Cmd, Pipeline, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout_at};
 
 use super::clock::RedisClock;
 use crate::session::{Time, millis};
@@ -57,11 +57,13 @@ pub(super) struct Group {
     members: Mutex<Vec<Weak<Health>>>,
     /// How often they were dropped; whoever makes a connection meanwhile begins anew.
     drops: watch::Sender<u64>,
+    /// Until when nothing is to be written, as another node is being made the master: what this one acknowledges is lost.
+    holds: watch::Sender<Option<Instant>>,
 }
 
 impl Group {
     pub(super) fn new() -> Self {
-        Self { members: Mutex::default(), drops: watch::Sender::new(0) }
+        Self { members: Mutex::default(), drops: watch::Sender::new(0), holds: watch::Sender::new(None) }
     }
 
     /// The health of a new member.
@@ -96,6 +98,25 @@ impl Group {
     pub(super) fn retire(&self) {
         self.each(|member| member.retired.store(true, Ordering::Relaxed));
         self.drop_all();
+    }
+
+    /// Nothing is to be written until this moment, or from now on anything.
+    pub(super) fn hold(&self, until: Option<Instant>) {
+        self.holds.send_replace(until);
+    }
+
+    /// Whether nothing is to be written now.
+    pub(super) fn is_held(&self) -> bool {
+        self.holds.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits until something may be written.
+    pub(super) async fn free(&self) {
+        let mut holds = self.holds.subscribe();
+        while let Some(until) = { *holds.borrow_and_update() }.filter(|until| Instant::now() < *until) {
+            // Either it is over sooner, or that was the most it could take.
+            let _ = timeout_at(until.into(), holds.changed()).await;
+        }
     }
 
     fn each(&self, act: impl Fn(&Health)) {

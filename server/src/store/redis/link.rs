@@ -64,6 +64,9 @@ pub(super) trait Act: Sync {
         attempt: Attempt,
     ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
+    /// Whether it writes: then not while another node is being made the master.
+    const WRITES: bool = false;
+
     /// Whether it needs a connection that nobody else uses meanwhile.
     const ALONE: bool = false;
 }
@@ -87,6 +90,8 @@ pub(super) enum Failure {
 enum Again {
     /// The connection was lost, or led to no master.
     Resend,
+    /// The answer was odd.
+    Check,
     /// The node pointed there.
     Redirect(Route),
 }
@@ -130,7 +135,7 @@ impl Link {
 
     /// Does something about a key within the attempt's time: until there is an answer, or no use in asking.
     pub(super) async fn within<A: Act>(&self, key: &str, attempt: Attempt, act: &A) -> Result<A::Answer, StoreError> {
-        let (mut route, mut resends, mut redirects) = (Route::Owner, RESENDS, REDIRECTS);
+        let (mut route, mut resends, mut checks, mut redirects) = (Route::Owner, RESENDS, 1, REDIRECTS);
         let mut attempt = attempt;
         loop {
             let (node, asking) = match &route {
@@ -146,6 +151,7 @@ impl Link {
             };
             let left = match again {
                 Some(Again::Resend) => &mut resends,
+                Some(Again::Check) => &mut checks,
                 Some(Again::Redirect(_)) => &mut redirects,
                 None => return Err(error),
             };
@@ -176,6 +182,9 @@ impl Link {
             return Err((late(), None));
         }
         let in_time = |_| (late(), None);
+        if A::WRITES && node.group().is_held() {
+            timeout_at(until, node.group().free()).await.map_err(in_time)?;
+        }
         let unreachable = |error| {
             self.nodes.doubt();
             (error, None)
@@ -205,7 +214,7 @@ impl Link {
         connection.answered();
         match outcome {
             // It may have been lost with its master; where it was not, the answer is the same.
-            Ok(_) if connection.is_retired() => {
+            Ok(_) if connection.is_retired() || (A::WRITES && node.group().is_held()) => {
                 Err((StoreError::Unavailable("the master was deposed".to_owned()), Some(Again::Resend)))
             }
             Ok(answer) => Ok(answer),
@@ -276,12 +285,12 @@ impl Link {
     fn judge(&self, failure: Failure, node: &Node, connection: &Connection) -> (StoreError, Option<Again>) {
         let error = match failure {
             Failure::Store(error) => return (error, None),
-            Failure::Answer(Problem::Unreadable(what)) => return (StoreError::Broken(what.to_owned()), None),
+            Failure::Answer(Problem::Unreadable(what)) => return odd(what, connection),
             Failure::Answer(Problem::Replica) => return self.elsewhere("READONLY", connection),
             Failure::Answer(Problem::Astray) => {
                 connection.mark_broken();
                 warn!("an answer of Redis's belonged to another question; its connection is given up");
-                return (StoreError::Unavailable("a reply for another question".to_owned()), None);
+                return (StoreError::Unavailable("a reply for another question".to_owned()), Some(Again::Resend));
             }
             Failure::Redis(error) => error,
         };
@@ -314,14 +323,21 @@ impl Link {
                 StoreError::Broken("NOPERM: this Redis user may not run all that is needed (docs/redis.md)".to_owned()),
                 None,
             ),
-            _ => (StoreError::Broken(code), None),
+            _ => odd(&code, connection),
         }
     }
+}
+
+/// An answer that nobody promised. It may have been another question's: so it is asked again, once, on another connection.
+fn odd(what: &str, connection: &Connection) -> (StoreError, Option<Again>) {
+    connection.mark_broken();
+    (StoreError::Broken(what.to_owned()), Some(Again::Check))
 }
 
 impl<F: Fn(&mut Cmd) + Sync, const CONFIRM: bool> Act for Run<'_, F, CONFIRM> {
     type Answer = Reply;
 
+    const WRITES: bool = true;
     const ALONE: bool = CONFIRM;
 
     async fn act(&self, connection: &mut Connection, attempt: Attempt) -> Result<Reply, Failure> {

@@ -44,6 +44,7 @@ pub(super) struct Node {
     /// Where something has to wait on its own connection.
     alone: bb8::Pool<Manager>,
     place: Place,
+    group: Arc<Group>,
     troubles: Troubles,
 }
 
@@ -97,7 +98,7 @@ impl Node {
             builder.build_unchecked(manager)
         };
         let (shared, alone) = (pool(SHARED, SHARED), pool(ALONE, 0));
-        Self { shared, alone, place, troubles }
+        Self { shared, alone, place, group, troubles }
     }
 
     /// A connection to use beside others: it is cloned and given back at once, so that calls are pipelined on it.
@@ -126,6 +127,11 @@ impl Node {
                 return Ok(connection);
             }
         }
+    }
+
+    /// All the connections to it.
+    pub(super) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Where it is, if that never changes.

@@ -2,9 +2,18 @@
 //! master changes, and is asked besides, as what is told unasked may be missed. Where they differ, the one with the newest
 //! configuration is believed: an old master acknowledges writes for seconds after it was deposed, and loses them all.
 
-use std::{collections::HashMap, convert::Infallible, fmt, mem, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt, mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use redis::{Pipeline, PushInfo, PushKind, RedisResult, aio::MultiplexedConnection};
+use redis::{Pipeline, PushInfo, PushKind, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -30,8 +39,16 @@ const SPACING: Duration = Duration::from_millis(50);
 /// How long to wait until most of the Sentinels were asked.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What makes a Sentinel worth asking: the second is some moments earlier, on the one that leads the failover.
-const EVENTS: [&str; 2] = ["+switch-master", "+promoted-slave"];
+/// What makes a Sentinel worth asking: the first when all is over; the others, on the one that leads the failover, when the
+/// new master is one, and when the failover begins.
+const EVENTS: [&str; 3] = ["+switch-master", "+promoted-slave", BEGINS];
+
+/// A failover begins. From here on what the old master acknowledges may be lost, also what a replica has confirmed: that one
+/// may not be the one that is promoted. So nothing is written until there is a new master, or it was given up.
+const BEGINS: &str = "+try-failover";
+
+/// How long a failover may hold up writes. One that takes longer is in trouble; then the old master is worth a try.
+const HOLD: Duration = Duration::from_secs(5);
 
 /// The Sentinels of one master.
 pub(super) struct Sentinels {
@@ -51,6 +68,8 @@ pub(super) struct Sentinels {
 struct Known {
     /// By Sentinel; nothing where one was not asked yet.
     told: Vec<Option<Result<View, Trouble>>>,
+    /// By Sentinel: whether it leads a failover that has no new master yet.
+    failing_over: Vec<bool>,
     /// The word that is believed.
     master: Option<View>,
 }
@@ -98,8 +117,8 @@ impl Sentinels {
         access: Access,
         group: Arc<Group>,
     ) -> (Arc<Self>, JoinSet<()>) {
-        let told = vec![None; addresses.len()];
-        let known = watch::Sender::new(Known { told, master: None });
+        let (told, failing_over) = (vec![None; addresses.len()], vec![false; addresses.len()]);
+        let known = watch::Sender::new(Known { told, failing_over, master: None });
         let sentinels = Arc::new(Self { addresses, name, access, group, known, doubts: watch::Sender::new(()) });
         let mut tasks = JoinSet::new();
         for at in 0..sentinels.addresses.len() {
@@ -135,7 +154,7 @@ impl Sentinels {
                 Ok(never) => match never {},
             };
             debug!(sentinel = %self.addresses[at], %trouble, "a Sentinel cannot be asked");
-            self.learn(at, Err(trouble));
+            self.learn(at, Err(trouble), false, false);
             sleep(INTERVAL).await;
         }
     }
@@ -144,7 +163,19 @@ impl Sentinels {
         let late = |_| Trouble::said("a Sentinel did not answer in time");
         let told = Arc::new(Notify::new());
         let tells = Arc::clone(&told);
+        let (group, about) = (Arc::clone(&self.group), format!("master {} ", self.name));
+        let began = Arc::new(AtomicBool::new(false));
+        let begins = Arc::clone(&began);
         let pushed = move |push: PushInfo| {
+            if let (PushKind::Message, [Value::BulkString(channel), Value::BulkString(event)]) =
+                (&push.kind, &push.data[..])
+                && channel == BEGINS.as_bytes()
+                && event.starts_with(about.as_bytes())
+            {
+                // At once: the question comes some moments later.
+                group.hold(Some(Instant::now() + HOLD));
+                begins.store(true, Ordering::Relaxed);
+            }
             if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
                 tells.notify_one();
             }
@@ -152,8 +183,8 @@ impl Sentinels {
         let mut sentinel = timeout(ANSWER, self.access.connect(&self.addresses[at], pushed)).await.map_err(late)??;
         timeout(ANSWER, sentinel.subscribe(&EVENTS[..])).await.map_err(late)??;
         loop {
-            let view = timeout(ANSWER, self.ask(&mut sentinel)).await.map_err(late)??;
-            self.learn(at, Ok(view));
+            let (view, failing_over) = timeout(ANSWER, self.ask(&mut sentinel)).await.map_err(late)??;
+            self.learn(at, Ok(view), began.swap(false, Ordering::Relaxed), failing_over);
             sleep(SPACING).await;
             tokio::select! {
                 () = told.notified() => {}
@@ -163,7 +194,8 @@ impl Sentinels {
         }
     }
 
-    async fn ask(&self, sentinel: &mut MultiplexedConnection) -> Result<View, Trouble> {
+    /// What a Sentinel tells, and whether it leads a failover that has no new master yet.
+    async fn ask(&self, sentinel: &mut MultiplexedConnection) -> Result<(View, bool), Trouble> {
         // The epoch first: a failover between the two gives a new address of an old epoch, which is not believed yet.
         let mut questions = Pipeline::with_capacity(2);
         questions.cmd("SENTINEL").arg("MASTER").arg(&self.name);
@@ -176,14 +208,26 @@ impl Sentinels {
         })?;
         let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok());
         let epoch = epoch.ok_or_else(|| Trouble::said("a Sentinel told no config-epoch"))?;
-        Ok(View { epoch, master: Address { host, port } })
+        // Once there is a new master, the address told differs from the one that the failover began with.
+        let field = |name: &str| fields.get(name).map_or("", String::as_str);
+        let is_old = field("ip") == host && field("port") == port.to_string();
+        let failing_over = field("flags").contains("failover_in_progress") && is_old;
+        Ok((View { epoch, master: Address { host, port } }, failing_over))
     }
 
-    /// Takes a Sentinel's word in. If the master is another one now, the connections to the old one are dropped.
-    fn learn(&self, at: usize, told: Result<View, Trouble>) {
-        let mut deposed = None;
+    /// Takes a Sentinel's word in; and whether it said that a failover begins, and still leads one. If the master is another one now, the connections to the old one are dropped.
+    fn learn(&self, at: usize, told: Result<View, Trouble>, began: bool, failing_over: bool) {
+        let (mut deposed, mut hold) = (None, None);
         self.known.send_modify(|known| {
             known.told[at] = Some(told);
+            let before = mem::replace(&mut known.failing_over[at], failing_over);
+            let others =
+                known.failing_over.iter().enumerate().any(|(other, failing_over)| other != at && *failing_over);
+            hold = match (before || began, failing_over) {
+                (false, true) => Some(Some(Instant::now() + HOLD)),
+                (true, false) if !others => Some(None),
+                _ => None,
+            };
             let best = known.best().cloned();
             let before = mem::replace(&mut known.master, best);
             let is_another = |before: &View| known.master.as_ref().is_some_and(|view| view.master != before.master);
@@ -192,6 +236,9 @@ impl Sentinels {
         if let Some(deposed) = deposed {
             info!(deposed = %deposed.master, "the Sentinels have another master now");
             self.group.retire();
+        }
+        if let Some(hold) = hold {
+            self.group.hold(hold);
         }
     }
 }
@@ -212,7 +259,7 @@ mod tests {
 
     fn believed(known: Option<View>, told: [Option<View>; 3]) -> Option<View> {
         let told = told.map(|view| Some(view.ok_or_else(|| Trouble::said("gone")))).to_vec();
-        Known { told, master: known }.best().cloned()
+        Known { told, failing_over: vec![false; 3], master: known }.best().cloned()
     }
 
     #[test]
