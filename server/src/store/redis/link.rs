@@ -30,7 +30,7 @@ use crate::{
     store::{Attempt, StoreError, redis::RedisOptions},
 };
 
-/// How often a question is asked again for a lost connection; more would be a storm in an outage.
+/// How often a question is asked again for a lost connection, and for an odd answer; more would be a storm in an outage.
 const RESENDS: usize = 2;
 
 /// By so much the clock of a new master may be ahead of the old one's, that stamped the marks, before a question that is asked
@@ -135,7 +135,7 @@ impl Link {
 
     /// Does something about a key within the attempt's time: until there is an answer, or no use in asking.
     pub(super) async fn within<A: Act>(&self, key: &str, attempt: Attempt, act: &A) -> Result<A::Answer, StoreError> {
-        let (mut route, mut resends, mut checks, mut redirects) = (Route::Owner, RESENDS, 1, REDIRECTS);
+        let (mut route, mut resends, mut checks, mut redirects) = (Route::Owner, RESENDS, RESENDS, REDIRECTS);
         let mut attempt = attempt;
         loop {
             let (node, asking) = match &route {
@@ -328,7 +328,7 @@ impl Link {
     }
 }
 
-/// An answer that nobody promised. It may have been another question's: so it is asked again, once, on another connection.
+/// An answer that nobody promised. It may have been another question's: so it is asked again, on another connection.
 fn odd(what: &str, connection: &Connection) -> (StoreError, Option<Again>) {
     connection.mark_broken();
     (StoreError::Broken(what.to_owned()), Some(Again::Check))

@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Pipeline, PushInfo, PushKind, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{
+    Pipeline, PushInfo, PushKind, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    from_redis_value,
+};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -200,12 +204,16 @@ impl Sentinels {
         let mut questions = Pipeline::with_capacity(2);
         questions.cmd("SENTINEL").arg("MASTER").arg(&self.name);
         questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
-        let told: RedisResult<(HashMap<String, String>, (String, u16))> = questions.query_async(sentinel).await;
-        let (fields, (host, port)) = told.map_err(|error| {
+        let answers = sentinel.req_packed_commands(&questions, 0, questions.len()).await?;
+        let answers: RedisResult<Vec<Value>> = answers.into_iter().map(Value::extract_error).collect();
+        let answers = answers.map_err(|error| {
             let is_unknown = error.detail().is_some_and(|detail| detail.contains("No such master"));
             let unknown = || Trouble(format!("the Sentinels know no master named {}", self.name).into());
             if is_unknown { unknown() } else { error.into() }
         })?;
+        let told: RedisResult<(HashMap<String, String>, (String, u16))> =
+            from_redis_value(Value::Array(answers)).map_err(Into::into);
+        let (fields, (host, port)) = told?;
         let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok());
         let epoch = epoch.ok_or_else(|| Trouble::said("a Sentinel told no config-epoch"))?;
         // Once there is a new master, the address told differs from the one that the failover began with.
