@@ -7,14 +7,15 @@
 //! - [`keys`]: what a key looks like, with a transcript.
 //! - `record`: how a record lies in its string; `lua/record.lua` is its other half.
 //! - `scripts`: the scripts, each a file with its contract in the header.
-//! - `link`: the way to Redis and back, what its errors mean, and when a question is asked again.
+//! - `link`: the way to Redis and back, what its errors mean, and when a question is asked again; `acts`: what is asked.
 //! - `nodes`: which node has a key: the one there is, the master that Sentinels name (`sentinel`), or one of a cluster
 //!   (`cluster`).
 //! - `node`: the pools of connections to one; `connection`: when one counts as broken; `access`: how one is made.
 //! - `clock`: what this process knows of a node's clock.
-//! - `checks`: what is asked of whoever runs the Redis.
+//! - `options`: how Redis is to be spoken to; `checks`: what is asked of whoever runs it.
 
 mod access;
+mod acts;
 mod checks;
 mod clock;
 mod cluster;
@@ -23,13 +24,13 @@ pub mod keys;
 mod link;
 mod node;
 mod nodes;
+mod options;
 mod record;
 mod scripts;
 mod sentinel;
 mod url;
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,9 +38,10 @@ use std::{
 use redis::{Cmd, Pipeline, Value};
 
 use self::{
+    acts::{Act, Failure, Problem},
     checks::Terms,
     connection::Connection,
-    link::{Act, Failure, Link, Problem},
+    link::Link,
     scripts::{Reply, Status},
     url::Topology,
 };
@@ -49,69 +51,7 @@ use super::{
 };
 use crate::session::{Data, Time, millis};
 
-pub use self::url::RedisUrl;
-
-/// How Redis is to be spoken to, beside where it is.
-#[derive(Clone, Debug)]
-pub struct RedisOptions {
-    /// What every key begins with; no braces.
-    pub prefix: Arc<str>,
-    /// A file that holds the password, instead of the URL. It is read again for each connection.
-    pub password_file: Option<PathBuf>,
-    /// The same for the Sentinels, which have none otherwise.
-    pub sentinel_password_file: Option<PathBuf>,
-    /// A PEM file with the CA that signed Redis's certificate, instead of the public ones.
-    pub ca_file: Option<PathBuf>,
-    /// PEM files with this service's own certificate and its key, where Redis asks for one.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// By how many replicas a Destroy and a rotate must be confirmed (`WAIT`); zero is none.
-    pub confirm_replicas: u16,
-    /// Whether a Redis will do that evicts sessions when it is full.
-    pub allow_eviction: bool,
-}
-
-impl RedisOptions {
-    /// Whether they fit the URL, and what lies in files can be read.
-    ///
-    /// # Errors
-    /// A sentence that says what does not, and what to do.
-    pub fn check(&self, url: &RedisUrl) -> Result<(), String> {
-        if !url.tls && (self.ca_file.is_some() || self.identity.is_some()) {
-            return Err("a certificate or CA file is for TLS: write rediss in place of redis in --store".to_owned());
-        }
-        if self.sentinel_password_file.is_some() && !matches!(url.topology, Topology::Sentinel(_)) {
-            return Err("--sentinel-password-file is for Sentinels: write redis+sentinel:// in --store".to_owned());
-        }
-        if url.settings.username().is_some() && url.settings.password().is_none() && self.password_file.is_none() {
-            return Err(
-                "--store names a user and no password: write user:password@, or :password@ for one without a user, \
-                        or give --redis-password-file"
-                    .to_owned(),
-            );
-        }
-        if self.password_file.is_some() && url.settings.password().is_some() {
-            return Err(
-                "there is a password in --store and one in --redis-password-file: leave one of them out".to_owned()
-            );
-        }
-        let (redis, sentinels) = nodes::access(url, self);
-        redis.check().and_then(|()| sentinels.check()).map_err(|trouble| trouble.to_string())
-    }
-}
-
-impl Default for RedisOptions {
-    fn default() -> Self {
-        Self {
-            prefix: "session:".into(),
-            password_file: None,
-            sentinel_password_file: None,
-            ca_file: None,
-            identity: None,
-            confirm_replicas: 0,
-            allow_eviction: false,
-        }
-    }
-}
+pub use self::{options::RedisOptions, url::RedisUrl};
 
 /// Sessions in Redis. Belongs to the runtime that opened it; clones share its connections.
 #[derive(Clone, Debug)]

@@ -54,5 +54,6 @@ async fn p3_answers_that_slide_by_one_show_nobody_another_session() {
 async fn p3_answers_swapped_between_connections_show_nobody_another_session() {
     let (audit, done) = mistreated("answers swapped", Mischief { swap: 100, ..Mischief::default() }).await;
     assert!(done > 0, "nothing was swapped");
-    assert!(audit.is_clean() && audit.vanished.is_empty(), "{audit}: {:#?}", audit.samples());
+    // An Open that got both of another's answers may find nothing: that has no number. (docs/redis.md, "What is left")
+    assert!(audit.is_clean(), "{audit}: {:#?}", audit.samples());
 }

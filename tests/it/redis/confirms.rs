@@ -4,7 +4,10 @@
 use rustix::process::Signal;
 use serde_json::json as j;
 use sessiond_proto::v1::SaveRequest;
-use sessiond_tests::{Calls, Server, Stub, TestRedis, again, change, create, eventually, reason, replace, request_id};
+use sessiond_tests::{
+    Calls, Server, Stub, TestRedis, again, change, create, eventually, faults::topology::Cluster, reason, replace,
+    request_id,
+};
 use tonic::Code;
 
 /// A master with one replica, and a service that waits for it, but not for long.
@@ -114,7 +117,7 @@ async fn what_changes_nothing_is_answered_without_a_replica() {
     let stranger = format!("{}{}", &session.id[..33], "A".repeat(32));
     stub.end(&stranger).await.expect("who proves nothing waits for nobody");
     pair.go_on();
-    stub.end(&session.id).await.expect("it is confirmed");
+    eventually("it is confirmed", async || stub.end(&session.id).await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,6 +134,26 @@ async fn p7_a_master_that_is_deposed_while_a_logout_waits_is_an_outage() {
     let _: String = pair.master.command(&["REPLICAOF", "127.0.0.1", &pair.replica.port().to_string()]).await;
     is_unconfirmed(logout.await.unwrap());
     pair.go_on();
+}
+
+/// The WAIT goes to the node that wrote, whichever that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_cluster_a_replica_of_the_sessions_own_master_confirms() {
+    const SESSIONS: usize = 30;
+    let cluster = Cluster::start(&[]).await;
+    let server = Server::start(&["--store", &cluster.url(), "--confirm-replicas", "1"]).await;
+    server.ready().await;
+    let mut stub = server.stub();
+    for _ in 0..SESSIONS {
+        let session = stub.store(create(j!({}))).await.unwrap();
+        let rotated = stub.store(SaveRequest { rotate: true, ..replace(&session, j!({})) }).await.unwrap();
+        stub.end(&rotated.id).await.unwrap();
+    }
+    let mut tombstones = 0;
+    for number in 0..6 {
+        tombstones += cluster.node(number).command::<usize>(&["DBSIZE"]).await;
+    }
+    assert_eq!(tombstones, 2 * SESSIONS, "each on its master, and on a replica without having to wait for it");
 }
 
 /// Nobody waits on the connection that others use, and few wait at once: the rest are told soon.

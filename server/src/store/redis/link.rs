@@ -6,29 +6,25 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::Cmd;
 use tokio::time::timeout_at;
 use tracing::warn;
 
 use super::{
+    acts::{Act, Failure, Info, Ping, Problem, Run, is_servers},
     connection::Connection,
     node::Node,
     nodes::{Nodes, Route},
-    scripts::{self, Reply, Script, Scripts},
+    options::RedisOptions,
+    scripts::{Reply, Script, Scripts},
     url::RedisUrl,
 };
-use crate::{
-    session::Time,
-    store::{Attempt, StoreError, redis::RedisOptions},
-};
+use crate::store::{Attempt, StoreError};
 
 /// How often a question is asked again for a lost connection, and for an odd answer; more would be a storm in an outage.
 const RESENDS: usize = 2;
@@ -40,9 +36,6 @@ const CLOCKS: Duration = Duration::from_millis(2500);
 /// How often a question follows where a cluster's nodes point. While slots move, twice is usual.
 const REDIRECTS: usize = 6;
 
-/// How much earlier than the attempt a WAIT ends, so that its answer is still heard.
-const WAIT_MARGIN: Duration = Duration::from_millis(20);
-
 /// The way to Redis. Belongs to the runtime that opened it; clones share its connections.
 #[derive(Clone)]
 pub(super) struct Link {
@@ -53,39 +46,6 @@ pub(super) struct Link {
     confirm_replicas: u16,
 }
 
-/// Something to do on a connection; if need be, again on another.
-pub(super) trait Act: Sync {
-    type Answer: Send;
-
-    /// Does it.
-    fn act(
-        &self,
-        connection: &mut Connection,
-        attempt: Attempt,
-    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
-
-    /// Whether it writes: then not while another node is being made the master.
-    const WRITES: bool = false;
-
-    /// Whether it needs a connection that nobody else uses meanwhile.
-    const ALONE: bool = false;
-}
-
-/// A script, to be run on a key.
-struct Run<'a, F, const CONFIRM: bool> {
-    link: &'a Link,
-    script: &'a Script,
-    key: &'a str,
-    add: F,
-}
-
-/// Why an act on a connection came to nothing.
-pub(super) enum Failure {
-    Redis(RedisError),
-    Answer(Problem),
-    Store(StoreError),
-}
-
 /// Why a question may be asked again.
 enum Again {
     /// The connection was lost, or led to no master.
@@ -94,29 +54,6 @@ enum Again {
     Check,
     /// The node pointed there.
     Redirect(Route),
-}
-
-/// Why an answer cannot be used.
-#[derive(Debug)]
-pub(super) enum Problem {
-    /// It belongs to another question, and so may the next one on that connection.
-    Astray,
-    /// It comes from a Redis that is no master.
-    Replica,
-    /// It is none that was promised.
-    Unreadable(&'static str),
-}
-
-impl From<RedisError> for Failure {
-    fn from(error: RedisError) -> Self {
-        Self::Redis(error)
-    }
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self::Answer(problem)
-    }
 }
 
 fn late() -> StoreError {
@@ -230,7 +167,7 @@ impl Link {
         attempt: Attempt,
         add: impl Fn(&mut Cmd) + Sync,
     ) -> Result<Reply, StoreError> {
-        self.within(key, attempt, &Run::<_, false> { link: self, script, key, add }).await
+        self.within(key, attempt, &self.a_run::<_, false>(script, key, add)).await
     }
 
     /// The same for what must not get lost with the master: it waits for the replicas that `--confirm-replicas` asks for.
@@ -244,7 +181,11 @@ impl Link {
         if self.confirm_replicas == 0 {
             return self.run(script, key, attempt, add).await;
         }
-        self.within(key, attempt, &Run::<_, true> { link: self, script, key, add }).await
+        self.within(key, attempt, &self.a_run::<_, true>(script, key, add)).await
+    }
+
+    fn a_run<'a, F, const CONFIRM: bool>(&'a self, script: &'a Script, key: &'a str, add: F) -> Run<'a, F, CONFIRM> {
+        Run { script, key, numbers: &self.number, replicas: self.confirm_replicas, add }
     }
 
     /// Answers if one node at least can be asked.
@@ -332,132 +273,6 @@ impl Link {
 fn odd(what: &str, connection: &Connection) -> (StoreError, Option<Again>) {
     connection.mark_broken();
     (StoreError::Broken(what.to_owned()), Some(Again::Check))
-}
-
-impl<F: Fn(&mut Cmd) + Sync, const CONFIRM: bool> Act for Run<'_, F, CONFIRM> {
-    type Answer = Reply;
-
-    const WRITES: bool = true;
-    const ALONE: bool = CONFIRM;
-
-    async fn act(&self, connection: &mut Connection, attempt: Attempt) -> Result<Reply, Failure> {
-        // Only now, as the connection has told Redis's time; and rounded down, as that makes a repeat more likely seen.
-        let since = connection.clock().at(attempt.since).before(Duration::from_millis(1));
-        let mut reply = self.ask(connection, attempt, since).await?;
-        if matches!(reply, Reply::Late) {
-            // Nothing was written. Either time is up, or Redis's clock was set: the answer told its time, so once more. By a
-            // clock that was set ahead the operation would look younger than it is.
-            let since = since.min(connection.clock().at(attempt.since));
-            reply = self.ask(connection, attempt, since).await?;
-        }
-        if matches!(reply, Reply::Late) {
-            return Err(Failure::Store(StoreError::Unavailable("the command came too late".to_owned())));
-        }
-        if CONFIRM && reply.must_last() {
-            self.confirm(connection, attempt).await?;
-        }
-        Ok(reply)
-    }
-}
-
-impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
-    async fn ask(&self, connection: &mut Connection, attempt: Attempt, since: Time) -> Result<Reply, Failure> {
-        let until = connection.clock().at(attempt.until);
-        let number = self.link.number.fetch_add(1, Ordering::Relaxed);
-        let command = |name: &str, script: &str| {
-            let mut command = Cmd::with_capacity(24, 1024);
-            command.arg(name).arg(script).arg(1).arg(self.key).arg(until.0).arg(since.0);
-            command.arg(number).arg(if CONFIRM { "1" } else { "" });
-            (self.add)(&mut command);
-            command
-        };
-        let script = self.script;
-        let answer = match connection.request(&command("EVALSHA", &script.sha)).await {
-            // Flushed, or a node that never saw it: this way it is run and cached in one.
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                connection.request(&command("EVAL", &script.text)).await
-            }
-            answer => answer,
-        };
-        let mut could_write = true;
-        let answer = match answer {
-            // Redis refused before the script could look. What needs no memory (a repeat, a conflict, a session that is not
-            // there) is answered all the same; what would write fails here, too, and then there is no room for it.
-            Err(error) if error.code() == Some("OOM") => {
-                could_write = false;
-                let looked = connection.request(&command("EVAL", &script.read_only)).await;
-                // A script that must not write and would have written is an ERR.
-                looked.map_err(|again| if again.code() == Some("ERR") { error } else { again })
-            }
-            answer => answer,
-        };
-        let (now, reply) = scripts::parse(answer?, number)?;
-        connection.clock().learn(now);
-        if CONFIRM && reply.must_last() && !could_write {
-            let why = "Redis is out of memory: a repeat cannot be confirmed".to_owned();
-            return Err(Failure::Store(StoreError::Unavailable(why)));
-        }
-        Ok(reply)
-    }
-
-    /// Waits until so many replicas have what was just written on this connection, which nobody else uses.
-    async fn confirm(&self, connection: &mut Connection, attempt: Attempt) -> Result<(), Failure> {
-        let left = attempt.until.saturating_duration_since(Instant::now()).saturating_sub(WAIT_MARGIN);
-        let mut wait = Cmd::new();
-        // Zero would be for ever.
-        wait.arg("WAIT").arg(self.link.confirm_replicas).arg(left.as_millis().max(1) as u64);
-        let answer = connection.request(&wait).await.map_err(|error| {
-            // A master that becomes a replica meanwhile says so in words of its own.
-            if is_servers(&error) { Problem::Replica.into() } else { Failure::from(error) }
-        })?;
-        match answer {
-            Value::Int(replicas) if replicas >= self.link.confirm_replicas.into() => Ok(()),
-            Value::Int(_) => Err(Failure::Store(StoreError::Unavailable(
-                "written, but not confirmed by as many replicas as --confirm-replicas asks for".to_owned(),
-            ))),
-            _ => Err(Problem::Astray.into()),
-        }
-    }
-}
-
-/// The question whether sessions can be opened and saved here. (A master that has too few replicas, or cannot write its
-/// snapshot, refuses to save for now; that is no better on any other node, and opening works.)
-struct Ping;
-
-impl Act for Ping {
-    type Answer = ();
-
-    async fn act(&self, connection: &mut Connection, _: Attempt) -> Result<(), Failure> {
-        let mut questions = Pipeline::with_capacity(2);
-        // One that still loads its data refuses a PING, and answers the other.
-        questions.cmd("PING").cmd("ROLE");
-        let answers = connection.request_all(&questions).await?;
-        if answers.last().is_some_and(is_master) { Ok(()) } else { Err(Problem::Replica.into()) }
-    }
-}
-
-/// The question what a node says of itself.
-struct Info;
-
-impl Act for Info {
-    type Answer = String;
-
-    async fn act(&self, connection: &mut Connection, _: Attempt) -> Result<String, Failure> {
-        let mut ask = Cmd::new();
-        ask.arg("INFO").arg(&["server", "memory", "persistence", "replication"]);
-        let told = connection.request(&ask).await?;
-        Ok(redis::from_redis_value(told).map_err(|_| Problem::Unreadable("INFO is no text"))?)
-    }
-}
-
-/// Whether an answer to `ROLE` is a master's.
-pub(super) fn is_master(role: &Value) -> bool {
-    matches!(role, Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"master".to_vec())))
-}
-
-/// Whether Redis itself said so.
-fn is_servers(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 impl fmt::Debug for Link {

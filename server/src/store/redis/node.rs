@@ -14,8 +14,8 @@ use tracing::debug;
 
 use super::{
     access::{Access, Trouble},
+    acts::is_master,
     connection::{Connection, Group, time},
-    link::is_master,
     scripts::Scripts,
     sentinel::Sentinels,
     url::Address,

@@ -10,11 +10,12 @@ use super::{
     cluster::Cluster,
     connection::Group,
     node::{Common, Node, Place},
+    options::RedisOptions,
     scripts::Scripts,
     sentinel::Sentinels,
     url::{Address, RedisUrl, Topology},
 };
-use crate::store::{StoreError, redis::RedisOptions};
+use crate::store::StoreError;
 
 /// The nodes of a store. What keeps them known ends with it.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
-use super::link::Problem;
+use super::acts::Problem;
 use crate::session::{Data, Handle, Record, Ring, Salt, SecretHash, ShortMark, Time};
 
 const FORMAT: u8 = 1;

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::{link::Problem, record};
+use super::{acts::Problem, record};
 use crate::{
     session::{Record, Time},
     store::Found,

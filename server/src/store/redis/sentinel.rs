@@ -158,7 +158,7 @@ impl Sentinels {
                 Ok(never) => match never {},
             };
             debug!(sentinel = %self.addresses[at], %trouble, "a Sentinel cannot be asked");
-            self.learn(at, Err(trouble), false, false);
+            self.known.send_modify(|known| known.told[at] = Some(Err(trouble)));
             sleep(INTERVAL).await;
         }
     }
@@ -188,7 +188,7 @@ impl Sentinels {
         timeout(ANSWER, sentinel.subscribe(&EVENTS[..])).await.map_err(late)??;
         loop {
             let (view, failing_over) = timeout(ANSWER, self.ask(&mut sentinel)).await.map_err(late)??;
-            self.learn(at, Ok(view), began.swap(false, Ordering::Relaxed), failing_over);
+            self.learn(at, view, began.swap(false, Ordering::Relaxed), failing_over);
             sleep(SPACING).await;
             tokio::select! {
                 () = told.notified() => {}
@@ -223,30 +223,30 @@ impl Sentinels {
         Ok((View { epoch, master: Address { host, port } }, failing_over))
     }
 
-    /// Takes a Sentinel's word in; and whether it said that a failover begins, and still leads one. If the master is another one now, the connections to the old one are dropped.
-    fn learn(&self, at: usize, told: Result<View, Trouble>, began: bool, failing_over: bool) {
-        let (mut deposed, mut hold) = (None, None);
+    /// Takes a Sentinel's word in; and whether it told that a failover begins, and whether it still leads one. If the master is
+    /// another one now, the connections to the old one are dropped.
+    fn learn(&self, at: usize, view: View, began: bool, failing_over: bool) {
+        let mut deposed = None;
         self.known.send_modify(|known| {
-            known.told[at] = Some(told);
-            let before = mem::replace(&mut known.failing_over[at], failing_over);
-            let others =
-                known.failing_over.iter().enumerate().any(|(other, failing_over)| other != at && *failing_over);
-            hold = match (before || began, failing_over) {
-                (false, true) => Some(Some(Instant::now() + HOLD)),
-                (true, false) if !others => Some(None),
-                _ => None,
-            };
+            known.told[at] = Some(Ok(view));
             let best = known.best().cloned();
             let before = mem::replace(&mut known.master, best);
             let is_another = |before: &View| known.master.as_ref().is_some_and(|view| view.master != before.master);
             deposed = before.filter(is_another);
+            let before = mem::replace(&mut known.failing_over[at], failing_over);
+            if deposed.is_some() {
+                known.failing_over.fill(false);
+            }
+            let is_over = !known.failing_over.contains(&true);
+            if failing_over && !before && !is_over {
+                self.group.hold(Some(Instant::now() + HOLD));
+            } else if is_over && (before || began || deposed.is_some()) {
+                self.group.hold(None);
+            }
         });
         if let Some(deposed) = deposed {
             info!(deposed = %deposed.master, "the Sentinels have another master now");
             self.group.retire();
-        }
-        if let Some(hold) = hold {
-            self.group.hold(hold);
         }
     }
 }
