@@ -38,7 +38,7 @@ impl Terms {
                 server = if fields.contains_key("valkey_version") { "valkey" } else { "redis" },
                 version = fields.get("valkey_version").copied().unwrap_or_else(|| field("redis_version")),
                 port = field("tcp_port"),
-                mode = field("redis_mode"),
+                mode = mode(&fields).unwrap_or("unknown"),
                 role = field("role"),
                 replicas = field("connected_slaves"),
                 eviction = field("maxmemory_policy"),
@@ -59,7 +59,7 @@ impl Terms {
     fn look(&self, fields: &HashMap<&str, &str>) -> Findings {
         let field = |name: &str| fields.get(name).copied();
         let mut findings = Findings::default();
-        if field("redis_mode") == Some("cluster") && !self.is_cluster {
+        if mode(fields) == Some("cluster") && !self.is_cluster {
             findings.unfit = Some("this Redis is of a cluster: give --store redis+cluster://host:port".to_owned());
         }
         match field("maxmemory_policy") {
@@ -98,6 +98,11 @@ impl Terms {
     }
 }
 
+/// What kind of server it is. Valkey has its own name for the field.
+fn mode<'a>(fields: &HashMap<&str, &'a str>) -> Option<&'a str> {
+    fields.get("redis_mode").or_else(|| fields.get("server_mode")).copied()
+}
+
 fn fields(info: &str) -> HashMap<&str, &str> {
     info.lines().filter_map(|line| line.trim_end().split_once(':')).collect()
 }
@@ -125,6 +130,7 @@ mod tests {
     fn what_makes_it_unfit_says_what_to_do() {
         for (instead_of, is, says) in [
             ("redis_mode:standalone", "redis_mode:cluster", "redis+cluster://"),
+            ("redis_mode:standalone", "server_mode:cluster", "redis+cluster://"),
             (
                 "policy:noeviction",
                 "policy:allkeys-lru",
