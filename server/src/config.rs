@@ -37,9 +37,9 @@ pub struct Config {
 
     /// Where sessions are kept: `memory`, or a Redis: `redis://`, `redis+sentinel://` or `redis+cluster://`, or with `rediss` over TLS.
     ///
-    /// redis://[[user]:password@]host[:port][/database] is one node. redis+sentinel://host[:port],host[:port]/master is the
+    /// `redis://[[user]:password@]host[:port][/database]` is one node. `redis+sentinel://host[:port],host[:port]/master` is the
     /// master of that name, as these Sentinels tell it; user and password before the hosts are the master's.
-    /// redis+cluster://host[:port],host[:port] is the cluster that these nodes are of.
+    /// `redis+cluster://host[:port],host[:port]` is the cluster that these nodes are of.
     #[arg(long, env = "SESSIOND_STORE", value_name = "URL", default_value = "memory", hide_env_values = true, value_parser = StoreUrlParser)]
     pub store: StoreUrl,
 
