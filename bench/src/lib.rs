@@ -6,7 +6,7 @@
 //!   own: memory, and what becomes of the cost when there is more of everything.
 //! - [`contestants`]: the processes that are measured. What they run is [`echo`], [`tuned`], [`textbook`] and [`direct`].
 //! - [`load`]: the generator, with [`wire`]: the messages it sends.
-//! - [`accounts`]: what the kernel tells of a process. [`noise`]: what else the machine did meanwhile.
+//! - [`accounts`]: what the kernel tells of a process. [`syscalls`]: what a process asks of the kernel. [`noise`]: what else the machine did meanwhile.
 //! - [`figures`], [`verdict`], [`report`], [`table`], [`picture`]: what becomes of it.
 
 pub mod accounts;
@@ -21,6 +21,7 @@ pub mod picture;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod syscalls;
 pub mod table;
 pub mod textbook;
 pub mod tuned;

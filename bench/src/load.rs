@@ -83,6 +83,8 @@ pub struct Outcome {
     pub took: Duration,
     /// How long the calls took that ended in that time, in nanoseconds.
     pub latency: Histogram<u64>,
+    /// All calls, also those before and after that time.
+    pub calls: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,7 +157,7 @@ pub async fn run(
     };
     timeout(PATIENCE, rest).await.context("the last calls do not end")??;
     let latency = shared.latency.replace(new_histogram());
-    Ok(Outcome { took, latency })
+    Ok(Outcome { took, latency, calls: shared.next.get() })
 }
 
 /// Of nanoseconds, up to a minute, to 0.1 %.

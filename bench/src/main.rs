@@ -10,7 +10,7 @@ use sessiond_bench::{
     growth::Growth,
     noise::{self, Noise},
     picture,
-    plan::{Extent, MAIN, Plan, What, Who},
+    plan::{Cell, Extent, HALF, MAIN, Plan, What, Who},
     report::{Measured, Report, find},
     run::Bench,
     table, tuned,
@@ -92,7 +92,7 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     let mut bench = Bench::start(plan.time).await?;
     bench.fill(&plan.cells).await?;
     let mut cells: Vec<Measured> =
-        plan.cells.iter().map(|cell| Measured { cell: *cell, samples: Vec::new() }).collect();
+        plan.cells.iter().map(|cell| Measured { cell: *cell, samples: Vec::new(), syscalls: None }).collect();
     let mut spins = vec![noise::spin()];
     for round in 0..plan.rounds {
         eprintln!("round {} of {}", round + 1, plan.rounds);
@@ -106,6 +106,11 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         }
     }
     let foreign = bench.foreign();
+    let asked =
+        |cell: &Cell| extent != Extent::Quick && cell.shape == MAIN && cell.size == HALF && cell.who != Who::Direct;
+    for measured in cells.iter_mut().filter(|measured| asked(&measured.cell)) {
+        measured.syscalls = bench.syscalls(measured.cell).await?;
+    }
     drop(bench);
     let growth = match options.only {
         Some(_) => Growth::default(),

@@ -8,6 +8,7 @@ use crate::{
     noise::Noise,
     plan::{Cell, HALF, Shape, What, Who},
     run::Sample,
+    syscalls::Syscalls,
     verdict::Row,
 };
 
@@ -19,6 +20,8 @@ pub struct Measured {
     pub cell: Cell,
     /// Its samples.
     pub samples: Vec<Sample>,
+    /// What its server asked of the kernel, if that was counted.
+    pub syscalls: Option<Syscalls>,
 }
 
 impl Measured {

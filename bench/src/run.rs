@@ -19,6 +19,7 @@ use crate::{
     direct, load,
     load::{Callers, Time, Work},
     plan::{Cell, FULL, What, Who},
+    syscalls::{Counting, Syscalls},
     wire::{self, Method},
 };
 
@@ -154,10 +155,10 @@ impl Bench {
             (told.calls, [told.p50, told.p99, told.p999])
         } else {
             let work = self.work(cell).await.with_context(|| cell.name())?;
-            let callers = Callers { connections: cell.shape.0, in_flight: cell.shape.0 * cell.shape.1, wander: false };
             let ids = work.ids.clone();
             forget_peak(server);
-            let outcome = load::run(self.contestants.address(cell.who), callers, work, self.time, &mut mark).await;
+            let outcome =
+                load::run(self.contestants.address(cell.who), cell.callers(), work, self.time, &mut mark).await;
             let latency = outcome.with_context(|| cell.name())?.latency;
             if let Some(ids) = ids {
                 self.made.entry((cell.who, cell.size)).or_default().append(&mut ids.borrow_mut());
@@ -187,6 +188,17 @@ impl Bench {
         })
     }
 
+    /// What this cell's server asks of the kernel, where the machine lets us count.
+    ///
+    /// # Errors
+    /// When any call fails.
+    pub async fn syscalls(&mut self, cell: Cell) -> anyhow::Result<Option<Syscalls>> {
+        let work = self.work(cell).await?;
+        let Some(counting) = Counting::begin(self.contestants.pid(cell.who)).await else { return Ok(None) };
+        let outcome = load::run(self.contestants.address(cell.who), cell.callers(), work, self.time, || Ok(())).await?;
+        Ok(counting.end(outcome.calls).await)
+    }
+
     async fn work(&mut self, cell: Cell) -> anyhow::Result<Work> {
         let Cell { who, what, size, .. } = cell;
         if what == What::Destroy {
@@ -213,6 +225,10 @@ impl Bench {
 }
 
 impl Cell {
+    fn callers(&self) -> Callers {
+        Callers { connections: self.shape.0, in_flight: self.shape.0 * self.shape.1, wander: false }
+    }
+
     /// What it is called in a message.
     pub fn name(&self) -> String {
         format!("{}, {}, {}, {} bytes", self.who, self.what, self.shape, self.size)

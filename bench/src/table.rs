@@ -6,6 +6,7 @@ use crate::{
     figures::Figure,
     report::{Measured, Report},
     run::Sample,
+    syscalls::Syscalls,
     verdict::{Row, Standing},
 };
 
@@ -14,6 +15,7 @@ pub fn report(report: &Report) -> String {
     let mut text = format!("{}; {} rounds\n\n", report.machine, report.noise.rounds);
     text += &cells(&report.cells);
     text += "\nMedians over the rounds; beside the CPU, from the least to the most. Times in µs, CPU and switches per call.\n";
+    text += &syscalls(&report.cells);
     text += &noise(report);
     text += &verdict(&report.rows, &report.complaints);
     text
@@ -47,6 +49,21 @@ fn cells(cells: &[Measured]) -> String {
             of(2, |sample| sample.evictions),
             of(1, |sample| sample.peak),
         );
+    }
+    text
+}
+
+fn syscalls(cells: &[Measured]) -> String {
+    let counted: Vec<_> = cells.iter().filter_map(|cell| Some((cell.cell, cell.syscalls?))).collect();
+    if counted.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "\nSystem calls per call:\n\n| who | what | writes | reads | looks | futexes |\n|---|---|---|---|---|---|\n"
+            .to_owned();
+    for (cell, Syscalls { writes, reads, looks, futexes }) in counted {
+        let _ =
+            writeln!(text, "| {} | {} | {writes:.2} | {reads:.2} | {looks:.2} | {futexes:.2} |", cell.who, cell.what);
     }
     text
 }
@@ -125,10 +142,10 @@ mod tests {
 
     #[test]
     fn every_line_of_a_table_has_as_many_columns() {
-        let text = super::verdict(&verdict::rows(&[], &Growth::default()), &[]) + &cells(&[]);
-        for table in text.split("\n\n") {
-            let columns: Vec<usize> = table.lines().map(|line| line.matches('|').count()).collect();
-            assert!(columns.windows(2).all(|pair| pair[0] == pair[1] || pair[1] == 16 || pair[0] == 0), "{table}");
+        for text in [super::verdict(&verdict::rows(&[], &Growth::default()), &[]), cells(&[])] {
+            let mut columns = text.lines().map(|line| line.matches('|').count()).filter(|columns| *columns > 0);
+            let first = columns.next().expect("a heading");
+            assert!(columns.all(|columns| columns == first), "{text}");
         }
     }
 }

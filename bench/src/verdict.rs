@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn measured(who: Who, samples: Vec<Sample>) -> Measured {
-        Measured { cell: Cell { who, what: What::Open, shape: MAIN, size: HALF }, samples }
+        Measured { cell: Cell { who, what: What::Open, shape: MAIN, size: HALF }, samples, syscalls: None }
     }
 
     #[test]

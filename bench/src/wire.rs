@@ -104,7 +104,9 @@ pub fn change(id: &str, mut data: Struct) -> Bytes {
 
 /// As every library of ours sends it: who saves knows the data, and does not ask for it again.
 fn save(id: String, data: Struct, changed_keys: Vec<String>) -> Bytes {
-    let session = Session { id, data: Some(RawStruct::from(data)), ..Default::default() };
+    // Whatever its version is: many callers save the same session here, and no one shall be refused.
+    let etag = if id.is_empty() { String::new() } else { "*".to_owned() };
+    let session = Session { id, etag, data: Some(RawStruct::from(data)), ..Default::default() };
     framed(&SaveRequest { session: Some(session), changed_keys, omit_data: true, ..Default::default() })
 }
 
