@@ -3,9 +3,10 @@
 use std::{env, net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::Context;
-use sessiond_tests::{Server, TestRedis, built};
+use sessiond_tests::{Server, TestRedis, built, poll_pause, reserved_port};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::TcpStream,
     process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
@@ -51,6 +52,35 @@ impl Part {
     }
 }
 
+/// Another build of sessiond.
+struct Other {
+    _process: Child,
+    pid: u32,
+    address: SocketAddr,
+}
+
+impl Other {
+    async fn start(binary: &Path, store: &str) -> anyhow::Result<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
+        let process = Command::new(binary)
+            .args(["--listen", &address.to_string(), "--store", store])
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let pid = process.id().context("it runs")?;
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                poll_pause().await;
+            }
+        };
+        timeout(PATIENCE, listens).await.with_context(|| format!("{} does not listen", binary.display()))?;
+        Ok(Self { _process: process, pid, address })
+    }
+}
+
 /// All of them, and their Redis.
 pub struct Contestants {
     /// The Redis that all of them share.
@@ -58,6 +88,7 @@ pub struct Contestants {
     redis_pid: u32,
     on_redis: Server,
     on_memory: Server,
+    other: Option<Other>,
     echo: Part,
     tuned: Part,
     textbook: Part,
@@ -65,11 +96,11 @@ pub struct Contestants {
 }
 
 impl Contestants {
-    /// Builds what is not built, and starts them.
+    /// Builds what is not built, and starts them; and another build of sessiond, if there is one to compare with.
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub async fn start(other: Option<&Path>) -> anyhow::Result<Self> {
         let this = env::current_exe()?;
         let plain = built(&["-p", "sessiond-bench", "--bin", "plain"]).join("plain");
         let redis = TestRedis::start().await;
@@ -79,7 +110,12 @@ impl Contestants {
         on_redis.ready().await;
         let on_memory = Server::start(&[]).await;
         on_memory.ready().await;
+        let other = match other {
+            Some(binary) => Some(Other::start(binary, &url).await?),
+            None => None,
+        };
         Ok(Self {
+            other,
             echo: Part::start(&plain, &["echo"]).await?,
             tuned: Part::start(&this, &["tuned-echo"]).await?,
             textbook: Part::start(&plain, &["textbook", &url]).await?,
@@ -91,25 +127,20 @@ impl Contestants {
         })
     }
 
-    fn part(&self, who: Who) -> Result<&Part, &Server> {
-        match who {
-            Who::Echo => Ok(&self.echo),
-            Who::Tuned => Ok(&self.tuned),
-            Who::Textbook => Ok(&self.textbook),
-            Who::Direct => Ok(&self.direct),
-            Who::Redis => Err(&self.on_redis),
-            Who::Memory => Err(&self.on_memory),
+    /// The number of its process, and where it listens.
+    pub fn place(&self, who: Who) -> (u32, SocketAddr) {
+        let of_part = |part: &Part| (part.pid, part.address);
+        let of_server = |server: &Server| (server.pid(), server.address());
+        match (who, &self.other) {
+            (Who::Echo, _) => of_part(&self.echo),
+            (Who::Tuned, _) => of_part(&self.tuned),
+            (Who::Textbook, _) => of_part(&self.textbook),
+            (Who::Direct, _) => of_part(&self.direct),
+            (Who::Memory, _) => of_server(&self.on_memory),
+            (Who::Other, Some(other)) => (other.pid, other.address),
+            // No plan has the other one where there is none.
+            (Who::Redis | Who::Other, _) => of_server(&self.on_redis),
         }
-    }
-
-    /// The number of its process.
-    pub fn pid(&self, who: Who) -> u32 {
-        self.part(who).map_or_else(Server::pid, |part| part.pid)
-    }
-
-    /// Where it listens.
-    pub fn address(&self, who: Who) -> SocketAddr {
-        self.part(who).map_or_else(Server::address, |part| part.address)
     }
 
     /// The number of Redis's process.

@@ -44,6 +44,10 @@ struct Options {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 
+    /// Another build of sessiond, to be measured beside this one wherever that is on Redis: for what a change bought.
+    #[arg(long, value_name = "BINARY")]
+    other: Option<PathBuf>,
+
     /// Where to write all of it as JSON.
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
@@ -84,12 +88,15 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     };
     let mut plan = Plan::of(extent);
     plan.rounds = options.rounds.unwrap_or(plan.rounds);
+    if options.other.is_some() {
+        plan = plan.with_other();
+    }
     if let Some(only) = &options.only {
         plan.cells.retain(|cell| cell.name().contains(only));
     }
     let load_average = noise::load_average();
     eprintln!("building and starting what is measured");
-    let mut bench = Bench::start(plan.time).await?;
+    let mut bench = Bench::start(plan.time, options.other.as_deref()).await?;
     bench.fill(&plan.cells).await?;
     let mut cells: Vec<Measured> =
         plan.cells.iter().map(|cell| Measured { cell: *cell, samples: Vec::new(), syscalls: None }).collect();

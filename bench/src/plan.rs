@@ -17,6 +17,8 @@ pub enum Who {
     Textbook,
     /// sessiond on Redis.
     Redis,
+    /// Another build of sessiond on the same Redis, for what a change bought.
+    Other,
     /// sessiond on its memory store.
     Memory,
     /// An application that asks Redis by itself.
@@ -92,6 +94,7 @@ impl fmt::Display for Who {
             Self::Tuned => "tuned echo",
             Self::Textbook => "textbook",
             Self::Redis => "sessiond, Redis",
+            Self::Other => "other sessiond",
             Self::Memory => "sessiond, memory",
             Self::Direct => "direct",
         })
@@ -195,6 +198,16 @@ impl Plan {
         Self { extent, cells, rounds, time }
     }
 
+    /// The same, with another build of sessiond measured right after each cell of sessiond on Redis.
+    pub fn with_other(mut self) -> Self {
+        let twins = |cell| match cell {
+            Cell { who: Who::Redis, .. } => vec![cell, Cell { who: Who::Other, ..cell }],
+            _ => vec![cell],
+        };
+        self.cells = self.cells.into_iter().flat_map(twins).collect();
+        self
+    }
+
     /// The cells of a round: every second round backwards, so that what changes steadily favours nobody.
     pub fn round(&self, number: usize) -> Vec<Cell> {
         let mut cells = self.cells.clone();
@@ -228,6 +241,14 @@ mod tests {
             let all = each * (plan.cells.len() * plan.rounds) as u32;
             assert!(all < Duration::from_secs(most - 15), "{extent:?}: {all:?}");
         }
+    }
+
+    #[test]
+    fn another_build_is_measured_beside() {
+        let plan = Plan::of(Extent::Quick).with_other();
+        let beside = |pair: &&[Cell]| pair[0].who == Who::Redis && pair[1] == Cell { who: Who::Other, ..pair[0] };
+        let ours = plan.cells.iter().filter(|cell| cell.who == Who::Redis).count();
+        assert_eq!(plan.cells.windows(2).filter(beside).count(), ours);
     }
 
     #[test]

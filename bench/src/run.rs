@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     io, mem,
     ops::Range,
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -90,12 +91,12 @@ impl Mark {
 }
 
 impl Bench {
-    /// Starts the contestants.
+    /// Starts the contestants, and another build of sessiond, if there is one to compare with.
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn start(time: Time) -> anyhow::Result<Self> {
-        let contestants = Contestants::start().await?;
+    pub async fn start(time: Time, other: Option<&Path>) -> anyhow::Result<Self> {
+        let contestants = Contestants::start(other).await?;
         let (ids, made, calls) = (HashMap::new(), HashMap::new(), HashMap::new());
         Ok(Self { contestants, time, ids, made, calls, foreign: Default::default() })
     }
@@ -123,8 +124,8 @@ impl Bench {
                         redis::cmd("SET").arg(key).arg(&value).exec_async(&mut redis).await?;
                     }
                 }
-                Who::Textbook | Who::Redis | Who::Memory if self.ids.contains_key(&(who, size)) => {}
-                Who::Textbook | Who::Redis | Who::Memory => {
+                Who::Textbook | Who::Redis | Who::Other | Who::Memory if self.ids.contains_key(&(who, size)) => {}
+                Who::Textbook | Who::Redis | Who::Other | Who::Memory => {
                     // So many that none is saved more than some times within three seconds, which would be long rings.
                     let count = if size > 1024 { 2_000 } else { 10_000 };
                     let ids = self.create(who, size, count).await?;
@@ -137,7 +138,7 @@ impl Bench {
 
     /// Makes so many sessions, without measuring.
     async fn create(&self, who: Who, size: usize, count: usize) -> anyhow::Result<Vec<String>> {
-        create(self.contestants.address(who), size, count).await.with_context(|| format!("{who}: creating"))
+        create(self.contestants.place(who).1, size, count).await.with_context(|| format!("{who}: creating"))
     }
 
     /// One turn of this cell.
@@ -145,7 +146,7 @@ impl Bench {
     /// # Errors
     /// When any call fails, or is answered with what it should not be.
     pub async fn measure(&mut self, cell: Cell) -> anyhow::Result<Sample> {
-        let (server, redis) = (self.contestants.pid(cell.who), self.contestants.redis_pid());
+        let ((server, address), redis) = (self.contestants.place(cell.who), self.contestants.redis_pid());
         let mut marks = Vec::with_capacity(2);
         let mut mark = || Mark::now(server, redis).map(|now| marks.push(now));
         let (calls, [p50, p99, p999]) = if cell.who == Who::Direct {
@@ -157,8 +158,7 @@ impl Bench {
             let work = self.work(cell).await.with_context(|| cell.name())?;
             let ids = work.ids.clone();
             forget_peak(server);
-            let outcome =
-                load::run(self.contestants.address(cell.who), cell.callers(), work, self.time, &mut mark).await;
+            let outcome = load::run(address, cell.callers(), work, self.time, &mut mark).await;
             let latency = outcome.with_context(|| cell.name())?.latency;
             if let Some(ids) = ids {
                 self.made.entry((cell.who, cell.size)).or_default().append(&mut ids.borrow_mut());
@@ -194,8 +194,9 @@ impl Bench {
     /// When any call fails.
     pub async fn syscalls(&mut self, cell: Cell) -> anyhow::Result<Option<Syscalls>> {
         let work = self.work(cell).await?;
-        let Some(counting) = Counting::begin(self.contestants.pid(cell.who)).await else { return Ok(None) };
-        let outcome = load::run(self.contestants.address(cell.who), cell.callers(), work, self.time, || Ok(())).await?;
+        let (pid, address) = self.contestants.place(cell.who);
+        let Some(counting) = Counting::begin(pid).await else { return Ok(None) };
+        let outcome = load::run(address, cell.callers(), work, self.time, || Ok(())).await?;
         Ok(counting.end(outcome.calls).await)
     }
 

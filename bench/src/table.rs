@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     figures::Figure,
+    plan::{Cell, Who},
     report::{Measured, Report},
     run::Sample,
     syscalls::Syscalls,
@@ -16,6 +17,7 @@ pub fn report(report: &Report) -> String {
     text += &cells(&report.cells);
     text += "\nMedians over the rounds; beside the CPU, from the least to the most. Times in µs, CPU and switches per call.\n";
     text += &syscalls(&report.cells);
+    text += &against_other(&report.cells);
     text += &noise(report);
     text += &verdict(&report.rows, &report.complaints);
     text
@@ -64,6 +66,37 @@ fn syscalls(cells: &[Measured]) -> String {
     for (cell, Syscalls { writes, reads, looks, futexes }) in counted {
         let _ =
             writeln!(text, "| {} | {} | {writes:.2} | {reads:.2} | {looks:.2} | {futexes:.2} |", cell.who, cell.what);
+    }
+    text
+}
+
+/// This build against another.
+fn against_other(cells: &[Measured]) -> String {
+    let mut text = String::new();
+    for theirs in cells.iter().filter(|theirs| theirs.cell.who == Who::Other) {
+        let of_ours = |ours: &&Measured| ours.cell == Cell { who: Who::Redis, ..theirs.cell };
+        let Some(ours) = cells.iter().find(of_ours) else { continue };
+        if text.is_empty() {
+            text += "\nThis build against the other, round by round: the median, and from the least to the most.\n\n";
+            text += "| what | callers | bytes | server CPU | Redis CPU | calls/s | p50 | p99 |\n|---|---|---|---|---|---|---|---|\n";
+        }
+        let ratio = |value: fn(&Sample) -> f64| {
+            let of = |measured: &Measured| measured.samples.iter().map(value).collect::<Vec<_>>();
+            Figure::of_ratios(&of(ours), &of(theirs)).map_or_else(
+                || "–".to_owned(),
+                |ratio| format!("{:.2} ({:.2}, {:.2})", ratio.median, ratio.low, ratio.high),
+            )
+        };
+        let Cell { what, shape, size, .. } = theirs.cell;
+        let _ = writeln!(
+            text,
+            "| {what} | {shape} | {size} | {} | {} | {} | {} | {} |",
+            ratio(|sample| sample.server),
+            ratio(|sample| sample.redis),
+            ratio(|sample| sample.rate),
+            ratio(|sample| sample.p50),
+            ratio(|sample| sample.p99),
+        );
     }
     text
 }
