@@ -135,7 +135,10 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         foreign,
         rounds: plan.rounds,
     };
-    let (complaints, rows) = (noise.complaints(), verdict::rows(&cells, &growth));
+    let (complaints, mut rows) = (noise.complaints(), verdict::rows(&cells, &growth));
+    if options.only.is_some() {
+        rows.retain(|row| row.standing != Standing::Unmeasured);
+    }
     let arguments: Vec<String> = env::args().skip(1).collect();
     let command = format!("cargo run --release -p sessiond-bench -- {}", arguments.join(" "));
     Ok(Report { machine: noise::machine(), command, noise, cells, growth, complaints, rows })
