@@ -122,7 +122,7 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     for number in 0..callers.in_flight {
         let (shared, connections) = (Rc::clone(&shared), Rc::clone(&connections));
-        tasks.spawn_local(async move { caller(number, callers.wander, &connections, &shared).await });
+        tasks.spawn_local(async move { caller(number, callers, &connections, &shared).await });
     }
     sleep(time.warm).await;
     mark()?;
@@ -186,13 +186,14 @@ pub async fn connect(address: SocketAddr, connections: usize) -> anyhow::Result<
 
 async fn caller(
     number: usize,
-    wander: bool,
+    Callers { in_flight: count, wander, .. }: Callers,
     connections: &[SendRequest<Bytes>],
     shared: &Shared,
 ) -> anyhow::Result<()> {
     let work = &shared.work;
     let requests = [Method::Open, Method::Save, Method::Destroy].map(request);
-    let mut turn = number;
+    // Spread over all connections, so that those who wander do not follow each other from one to the next.
+    let mut turn = if wander { number * connections.len() / count } else { number };
     loop {
         let next = shared.next.get();
         let over = shared.phase.get() == Phase::Over && !work.finish;
