@@ -56,7 +56,7 @@ fn binary() -> &'static Path {
 }
 
 /// Builds this, so that no test ever runs against yesterday's, and gives the folder that binaries lie in.
-pub(crate) fn built(what: &[&str]) -> PathBuf {
+pub fn built(what: &[&str]) -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet"]).args(what);
     // What cargo tells this test of its package, some build scripts (ring's) would take for a change, and build anew.
