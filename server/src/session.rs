@@ -187,6 +187,8 @@ impl Ring {
 
     /// Adds the newest mark, and drops what need not be kept.
     pub fn push(&mut self, mark: ShortMark, now: Time) {
+        // Most sessions are saved a few times: what is kept of them has no slack.
+        self.slots.reserve_exact(1);
         self.slots.insert(0, (mark, now));
         while self.slots.len() > Self::KEPT {
             let (_, oldest) = self.slots[self.slots.len() - 1];

@@ -142,7 +142,7 @@ fn change(data: Option<RawStruct>, mut changed_keys: Vec<String>, max_bytes: usi
         return Err(value::Problem::new("is there twice: send each key once").inside(twice[0].key).into());
     }
     if changed_keys.is_empty() {
-        let data = Data::from_entries(entries);
+        let data = Data::from_entries(entries.iter().copied());
         return if data.len() > max_bytes { Err(Refused::TooLarge) } else { Ok(Change::Replace(data)) };
     }
     changed_keys.sort_unstable();

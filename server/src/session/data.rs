@@ -42,8 +42,10 @@ impl Data {
     }
 
     /// Data of these entries, whose keys must be unique.
-    pub fn from_entries<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
-        let mut bytes = BytesMut::new();
+    pub fn from_entries<'a>(entries: impl IntoIterator<Item = Entry<'a>, IntoIter: Clone>) -> Self {
+        let entries = entries.into_iter();
+        // As many as it needs: what is kept in memory has no slack, and the buffer never grows.
+        let mut bytes = BytesMut::with_capacity(entries.clone().map(|entry| entry.framed_len()).sum());
         for entry in entries {
             entry.frame(&mut bytes);
         }
@@ -100,12 +102,21 @@ impl Data {
 }
 
 impl Entry<'_> {
+    /// Bytes within the frame.
+    fn inner_len(&self) -> usize {
+        1 + varint_len(self.key.len()) + self.key.len() + 1 + varint_len(self.value.len()) + self.value.len()
+    }
+
+    /// Bytes of the entry with its frame.
+    fn framed_len(&self) -> usize {
+        let inner = self.inner_len();
+        1 + varint_len(inner) + inner
+    }
+
     /// Writes the entry with its frame.
     pub fn frame(&self, into: &mut impl BufMut) {
-        let inner =
-            1 + varint_len(self.key.len()) + self.key.len() + 1 + varint_len(self.value.len()) + self.value.len();
         into.put_u8(ENTRY);
-        put_varint(into, inner);
+        put_varint(into, self.inner_len());
         into.put_u8(KEY);
         put_varint(into, self.key.len());
         into.put_slice(self.key);
