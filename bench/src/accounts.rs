@@ -25,8 +25,10 @@ impl Usage {
         let mut usage = Self::default();
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
             let thread = thread?.path();
-            let cpu = fs::read_to_string(thread.join("schedstat"))?;
-            let status = fs::read_to_string(thread.join("status"))?;
+            let cpu = fs::read_to_string(thread.join("schedstat"));
+            let status = fs::read_to_string(thread.join("status"));
+            // One may end between the listing and the look.
+            let (Ok(cpu), Ok(status)) = (cpu, status) else { continue };
             usage.cpu += on_cpu(&cpu).ok_or_else(|| strange("schedstat"))?;
             usage.waits += number(&status, "voluntary_ctxt_switches").ok_or_else(|| strange("status"))?;
             usage.evictions += number(&status, "nonvoluntary_ctxt_switches").ok_or_else(|| strange("status"))?;

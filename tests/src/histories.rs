@@ -90,7 +90,7 @@ pub enum Answer {
     NotFound,
     /// SESSION_CHANGED.
     Changed,
-    /// OUTCOME_UNKNOWN: applied before, or perhaps; not by this sending.
+    /// OUTCOME_UNKNOWN: it may have been applied before.
     OutcomeUnknown,
     /// Nobody knows: no answer, or one that leaves it open. It may be applied at any later time, or never.
     Unknown,

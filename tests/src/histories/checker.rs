@@ -24,13 +24,29 @@ const REMEMBERS: Duration = Duration::from_millis(2_500);
 
 /// Looks for an order of the events that the model can follow: one in which nothing stands before what was told before it
 /// was asked. What nobody knows of may stand anywhere after it was asked, or nowhere.
+///
+/// A Save has two moments: that of its effect, and that of its answer, which shows the session as it stands then. They are one,
+/// unless the answer of Redis was lost and the service asked it again: then others may come in between, and even a new id or a
+/// Destroy, of which it is told. So each Save stands for two: first perhaps what nobody knows of, and then what was told.
 pub fn judge(history: &History) -> Verdict {
-    assert!(history.0.len() <= 64, "a history has at most 64 events: a bit each");
     // Whoever only asked, and was not told, says nothing.
-    let says = |event: &Event| !(event.is_ambiguous() && matches!(event.call, Call::Open(_)));
-    let events: Vec<_> = history.0.iter().enumerate().filter(|(_, event)| says(event)).collect();
+    let says = |event: &&Event| !(event.is_ambiguous() && matches!(event.call, Call::Open(_)));
+    let mut events: Vec<_> = history.0.iter().enumerate().filter(|(_, event)| says(event)).collect();
+    let first = |(at, event): &(usize, &Event)| {
+        let is_save = matches!(event.call, Call::Create(..) | Call::Save(_)) && !event.is_ambiguous();
+        is_save.then(|| (*at, Event { answer: Answer::Unknown, ..(*event).clone() }))
+    };
+    let mut first_of = vec![0; events.len()];
+    let first: Vec<_> = events.iter().map(first).collect();
+    for (bit, (at, event)) in first.iter().enumerate().filter_map(|(bit, first)| Some((bit, first.as_ref()?))) {
+        first_of[bit] = 1 << events.len();
+        events.push((*at, event));
+    }
+    assert!(events.len() <= 128, "so many events can be explained: a bit each");
+    let ambiguous = |(bit, (_, event)): (usize, &(usize, &Event))| (!event.is_ambiguous()).then_some(1 << bit);
     let mut search = Search {
-        told: events.iter().filter(|(_, event)| !event.is_ambiguous()).map(|(at, _)| 1 << at).sum(),
+        told: events.iter().enumerate().filter_map(ambiguous).sum(),
+        first_of,
         events,
         forgets: history.length() > REMEMBERS,
         met: HashSet::new(),
@@ -49,9 +65,11 @@ struct Search<'a> {
     /// With their numbers in the history.
     events: Vec<(usize, &'a Event)>,
     /// Those that must be explained: a bit each.
-    told: u64,
+    told: u128,
+    /// The bit of what each may have been before it was told, if there is one. When it is told, that is over.
+    first_of: Vec<u128>,
     forgets: bool,
-    met: HashSet<(u64, Session)>,
+    met: HashSet<(u128, Session)>,
     path: Vec<usize>,
     best: Vec<usize>,
     best_told: u32,
@@ -59,7 +77,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Whether all is explained from here on; `None` if the search is given up.
-    fn from(&mut self, done: u64, session: &Session) -> Option<bool> {
+    fn from(&mut self, done: u128, session: &Session) -> Option<bool> {
         if done & self.told == self.told {
             return Some(true);
         }
@@ -73,13 +91,15 @@ impl Search<'_> {
         if explained > self.best_told || self.best.is_empty() {
             (self.best, self.best_told) = (self.path.clone(), explained);
         }
-        let open: Vec<_> = self.events.iter().copied().filter(|(at, _)| done & (1 << at) == 0).collect();
-        let told = open.iter().filter(|(_, event)| event.answer != Answer::Unknown).map(|(_, event)| event.told);
+        let is_open = |(bit, _): &(usize, (usize, &Event))| done & (1 << bit) == 0;
+        let open: Vec<_> = self.events.iter().copied().enumerate().filter(is_open).collect();
+        let told = open.iter().filter(|(_, (_, event))| !event.is_ambiguous()).map(|(_, (_, event))| event.told);
         let first_told = told.min().unwrap_or(Duration::MAX);
-        for (at, event) in open.into_iter().filter(|(_, event)| event.asked <= first_told) {
+        for (bit, (at, event)) in open.into_iter().filter(|(_, (_, event))| event.asked <= first_told) {
             let Some(next) = session.after(event, self.forgets) else { continue };
             self.path.push(at);
-            if self.from(done | (1 << at), &next)? {
+            let first = self.first_of.get(bit).copied().unwrap_or_default();
+            if self.from(done | (1 << bit) | first, &next)? {
                 return Some(true);
             }
             self.path.pop();

@@ -196,6 +196,22 @@ fn an_id_that_was_replaced_opens_nothing_and_shows_nothing() {
     bad(then(destroy(0, Some(0)), Answer::Changed).into_iter().chain([dead]));
 }
 
+/// The service asked Redis twice, as the first answer was lost; and in between there was another id, or none.
+#[test]
+fn who_is_told_that_nobody_knows_may_have_been_applied_just_before() {
+    let save = key(1, 0, "a", 1, false);
+    let rotated = |asked| event(2, asked, 8, key(2, 0, "b", 2, true), seen(1, 1, &[("n", 0), ("a", 1), ("b", 2)]));
+    good([event(1, 2, 9, save.clone(), Answer::OutcomeUnknown), rotated(3)]);
+    bad([event(1, 2, 3, save.clone(), Answer::OutcomeUnknown), rotated(4)]);
+    let saw = event(2, 3, 4, open(0), seen(0, 1, &[("n", 0), ("a", 1)]));
+    let between = event(2, 3, 4, key(3, 0, "b", 3, false), seen(0, 1, &[("n", 0), ("a", 1), ("b", 3)]));
+    good([event(1, 2, 9, save.clone(), seen(0, 1, &[("n", 0), ("a", 1), ("b", 3)])), between.clone()]);
+    bad([event(1, 5, 9, save.clone(), seen(0, 1, &[("n", 0), ("a", 1), ("b", 3)])), between]);
+    let ended = event(2, 5, 6, destroy(0, None), Answer::Done);
+    good([event(1, 2, 9, save.clone(), Answer::NotFound), saw.clone(), ended]);
+    bad([event(1, 2, 9, save, Answer::NotFound), saw]);
+}
+
 #[test]
 fn a_refusal_that_is_not_due_is_caught() {
     bad([event(1, 2, 3, whole(1, 0, 0, &[("n", 1)]), Answer::Changed)]);
