@@ -1,5 +1,5 @@
 //! The command line and the environment, said once: the comment of a field is its help, and a test holds the README's
-//! table to it.
+//! table to it. (Long, as the flags are many; what they mean is elsewhere.)
 
 use std::{
     ffi::{OsStr, OsString},

@@ -1,6 +1,7 @@
 //! Which node of a cluster has which key. redis-rs's own cluster client would be a second layer of connections with other
 //! rules (resends up to sixteen times, no end of its own, a WAIT that goes to all nodes); all that is needed for commands of
-//! one key is this map, and to follow where a node points.
+//! one key is this map, and to follow where a node points. (Long by some lines: what a node tells, and the map made of it, are one
+//! thing.)
 
 use std::{
     collections::HashMap,
