@@ -1,19 +1,26 @@
 //! The wire: one method per call, each three moves: decode, one call of the rules, encode. `edge` is what every call
-//! passes on its way in and out, `wire` turns protobuf into nouns and back, `status` is the one table of codes.
+//! passes on its way in and out, `unary` takes it off HTTP/2 and puts its answer there, `wire` turns protobuf into nouns and
+//! back, `status` is the one table of codes.
 
 mod edge;
 mod status;
+mod unary;
 mod value;
 mod wire;
 
+use std::{future::ready, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use hyper::body::Body;
 use sessiond_proto::v1::{
     DestroyRequest, DestroyResponse, OpenRequest, OpenResponse, SaveRequest, SaveResponse,
-    session_service_server::{SessionService, SessionServiceServer},
 };
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
-pub use edge::{Edge, EdgeLimits};
-
+use self::edge::{Call, Edge};
+pub use self::{edge::EdgeLimits, unary::Reply};
 use crate::{
     metrics::Metrics,
     rules::{Error, Sessions},
@@ -24,37 +31,44 @@ use crate::{
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// `sessiond.v1.SessionService` over these sessions, with all that every call passes.
-pub fn service<S: Store>(
+#[derive(Debug)]
+pub struct Service<S> {
     sessions: Sessions<S>,
-    limits: EdgeLimits,
-    metrics: Option<Metrics>,
-) -> Edge<SessionServiceServer<impl SessionService>> {
-    let service = SessionServiceServer::new(Handlers { sessions }).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    Edge::new(service, limits, metrics)
+    edge: Edge,
 }
 
-struct Handlers<S> {
-    sessions: Sessions<S>,
-}
-
-impl<S: Store> Handlers<S> {
-    fn refusal(&self, error: Error) -> Status {
-        status::of(error, self.sessions.limits())
+impl<S: Store> Service<S> {
+    /// Each shard has its own.
+    pub fn new(sessions: Sessions<S>, limits: EdgeLimits, metrics: Option<Metrics>) -> Self {
+        Self { sessions, edge: Edge::new(limits, metrics) }
     }
-}
 
-#[tonic::async_trait]
-impl<S: Store> SessionService for Handlers<S> {
-    async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
-        let (call, request) = edge::call(request)?;
+    /// Answers a call.
+    pub fn answer<B>(self: &Arc<Self>, request: Request<B>) -> impl Future<Output = Response<Reply>> + Send + use<S, B>
+    where
+        B: Body<Data = Bytes, Error: Send> + Send + 'static,
+    {
+        let (head, body) = request.into_parts();
+        let service = Arc::clone(self);
+        let method = method(head.uri.path());
+        self.edge.call(method, &head, move |call| match method {
+            "Open" => async move { unary::answer(body, |request| service.open(&call, request)).await }.boxed(),
+            "Save" => async move { unary::answer(body, |request| service.save(&call, request)).await }.boxed(),
+            "Destroy" => {
+                async move { unary::answer(body, |request| service.destroy(&call, request)).await }.boxed()
+            }
+            _ => ready(Reply::refusal(status::no_method())).boxed(),
+        })
+    }
+
+    async fn open(&self, call: &Call, request: OpenRequest) -> Result<OpenResponse, Status> {
         let Some(id) = wire::id(&request.id) else { return Ok(wire::opened(None)) };
         call.names(id.handle);
         let session = self.sessions.open(&call.app, id, !request.no_renew, call.attempt).await;
         session.map(wire::opened).map_err(|error| self.refusal(error))
     }
 
-    async fn save(&self, request: Request<SaveRequest>) -> Result<Response<SaveResponse>, Status> {
-        let (call, request) = edge::call(request)?;
+    async fn save(&self, call: &Call, request: SaveRequest) -> Result<SaveResponse, Status> {
         let command = wire::save(request, self.sessions.limits()).map_err(status::unreadable)?;
         command.handle().into_iter().for_each(|handle| call.names(handle));
         let session = self.sessions.save(&call.app, command, call.attempt).await;
@@ -62,11 +76,20 @@ impl<S: Store> SessionService for Handlers<S> {
         session.map(wire::saved).map_err(|error| self.refusal(error))
     }
 
-    async fn destroy(&self, request: Request<DestroyRequest>) -> Result<Response<DestroyResponse>, Status> {
-        let (call, request) = edge::call(request)?;
+    async fn destroy(&self, call: &Call, request: DestroyRequest) -> Result<DestroyResponse, Status> {
         let (id, expected) = (wire::id(&request.id), wire::expected(&request.etag));
         id.iter().for_each(|id| call.names(id.handle));
         let gone = self.sessions.destroy(&call.app, id, expected, call.attempt).await;
-        gone.map(|()| Response::new(DestroyResponse {})).map_err(|error| self.refusal(error))
+        gone.map(|()| DestroyResponse {}).map_err(|error| self.refusal(error))
     }
+
+    fn refusal(&self, error: Error) -> Status {
+        status::of(error, self.sessions.limits())
+    }
+}
+
+/// The method that a path names, as it is counted: what callers make up has one name.
+fn method(path: &str) -> &'static str {
+    let name = path.rsplit('/').next();
+    ["Open", "Save", "Destroy"].into_iter().find(|method| Some(*method) == name).unwrap_or("other")
 }

@@ -23,13 +23,15 @@
 
 pub mod clock;
 pub mod config;
+mod deadline;
 pub mod grpc;
 mod health;
 pub mod metrics;
 pub mod random;
+mod routes;
 pub mod rules;
 pub mod session;
-mod shard;
+pub mod shard;
 pub mod store;
 
 use std::{io, net, sync::Arc, time::Duration};
@@ -38,14 +40,14 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
-    grpc::EdgeLimits,
+    grpc::{EdgeLimits, Service},
     metrics::Metrics,
     random::Random,
     rules::{Limits, Sessions},
-    shard::Shard,
+    shard::{Shard, accept},
     store::Store,
 };
 
@@ -91,7 +93,7 @@ pub async fn serve<S: Store>(
     health::starting(&reporter).await;
     let metrics = listeners.metrics.is_some().then(Metrics::default);
     let (stop, stopped) = watch::channel(false);
-    let drain = settings.drain;
+    let Settings { drain, reflection, edge: limits, .. } = settings;
     let (alive, mut ended) = mpsc::channel::<()>(1);
     let shards: Vec<Shard> = (0..settings.shards)
         .map(|number| {
@@ -99,9 +101,9 @@ pub async fn serve<S: Store>(
                 let (open_store, limits, random) = (open_store.clone(), settings.limits.clone(), Arc::clone(&random));
                 move || Sessions::new(open_store(), limits, random)
             };
-            let (health, metrics, settings) = (health.clone(), metrics.clone(), settings.clone());
-            let routes = move || shard::routes(sessions(), health, metrics, &settings);
-            Shard::start(number, routes, drain, stopped.clone(), alive.clone())
+            let (health, metrics) = (health.clone(), metrics.clone());
+            let answers = move || routes::routes(Service::new(sessions(), limits, metrics), health, reflection);
+            Shard::start(number, answers, drain, stopped.clone(), alive.clone())
         })
         .collect::<io::Result<_>>()?;
     drop(alive);
@@ -128,29 +130,4 @@ pub async fn serve<S: Store>(
     let _ = ended.recv().await;
     info!("stopped");
     Ok(())
-}
-
-/// Hands each new connection to the shard with the fewest. Ends only when a shard has ended.
-async fn accept(listener: &TcpListener, shards: &[Shard]) -> io::Error {
-    let mut next = 0;
-    loop {
-        let socket = match listener.accept().await.and_then(|(socket, _)| socket.into_std()) {
-            Ok(socket) => socket,
-            Err(error) => {
-                // Out of descriptors, mostly: the ones in use will be given back.
-                warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        // Among equals the turn goes round.
-        let order = (0..shards.len()).map(|at| &shards[(next + at) % shards.len()]);
-        let Some(shard) = order.min_by_key(|shard| shard.connections()) else {
-            return io::Error::other("there are no shards");
-        };
-        next = next.wrapping_add(1);
-        if !shard.take(socket).await {
-            return io::Error::other("a shard has ended by itself");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 //! Nothing of a call ever crosses to another thread (measured: about half the CPU of a work-stealing runtime).
 
 use std::{
+    convert::Infallible,
     io,
     net::TcpStream as StdStream,
     pin::Pin,
@@ -14,25 +15,24 @@ use std::{
     time::Duration,
 };
 
+use http::{Request, Response};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http2,
+    service::Service,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     runtime,
     sync::{mpsc, watch},
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::{
-    service::Routes,
-    transport::{
-        Server,
-        server::{Connected, TcpConnectInfo},
-    },
-};
-use tonic_health::pb::health_server::{Health, HealthServer};
-use tracing::{error, warn};
-
-use crate::{Settings, grpc, metrics::Metrics, rules::Sessions, store::Store};
+use tracing::{debug, error, warn};
 
 /// Connections waiting to be taken over; more wait in the listener's backlog.
 const HANDOVERS: usize = 256;
@@ -40,7 +40,7 @@ const HANDOVERS: usize = 256;
 /// The calls at once on one connection.
 const MAX_STREAMS: u32 = 256;
 
-/// Streams reset for the client's errors before the connection is ended (RUSTSEC-2024-0003; tonic's default is no limit).
+/// Streams reset for the client's errors before the connection is ended (RUSTSEC-2024-0003).
 const MAX_RESETS: usize = 128;
 
 /// How often a silent connection is asked whether it lives, and how long it may take to answer.
@@ -54,29 +54,34 @@ const GREETING: Duration = Duration::from_secs(10);
 const PREFACE: usize = 24;
 
 /// A handle to a running shard.
-pub(crate) struct Shard {
+#[derive(Debug)]
+pub struct Shard {
     sockets: mpsc::Sender<(StdStream, Count)>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Shard {
-    /// Starts the thread, which makes its routes itself. It drops `alive` when it has ended.
-    pub(crate) fn start(
+    /// Starts the thread, which makes for itself what answers the calls. When `stopped` turns true it says GOAWAY and lets the
+    /// calls under way end, for `drain` at most. It drops `alive` when it has ended.
+    ///
+    /// # Errors
+    /// When the thread or its runtime cannot be made.
+    pub fn start<S, B>(
         number: usize,
-        routes: impl FnOnce() -> Routes + Send + 'static,
+        answers: impl FnOnce() -> S + Send + 'static,
         drain: Duration,
         stopped: watch::Receiver<bool>,
         alive: mpsc::Sender<()>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Self>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+        B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+    {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (sockets, handed) = mpsc::channel(HANDOVERS);
         let connections = Arc::new(AtomicUsize::new(0));
         thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
-            runtime.block_on(async move {
-                if let Err(error) = run(routes(), handed, drain, stopped).await {
-                    error!(number, %error, "a shard failed");
-                }
-            });
+            runtime.block_on(async move { run(answers(), handed, drain, stopped).await });
             // What is still under way after the drain ends with the runtime.
             drop(runtime);
             drop(alive);
@@ -85,74 +90,83 @@ impl Shard {
     }
 
     /// How many connections it has.
-    pub(crate) fn connections(&self) -> usize {
+    fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
     /// Gives it a connection; false if it has ended.
-    pub(crate) async fn take(&self, io: StdStream) -> bool {
+    async fn take(&self, io: StdStream) -> bool {
         self.sockets.send((io, Count::of(&self.connections))).await.is_ok()
     }
 }
 
-/// All that a shard answers.
-pub(crate) fn routes<S: Store>(
-    sessions: Sessions<S>,
-    health: HealthServer<impl Health>,
-    metrics: Option<Metrics>,
-    settings: &Settings,
-) -> Routes {
-    let routes = Routes::new(health).add_service(grpc::service(sessions, settings.edge, metrics));
-    if !settings.reflection {
-        return routes;
-    }
-    let schema = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(sessiond_proto::v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that grpcurl shows the details of an error in words.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    // grpcurl before 1.9 asks v1alpha only.
-    match (schema().build_v1(), schema().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
-        (Err(error), _) | (_, Err(error)) => {
-            warn!(%error, "no reflection: the schema cannot be read");
-            routes
+/// Hands each new connection to the shard with the fewest. Ends only when a shard has ended.
+pub async fn accept(listener: &TcpListener, shards: &[Shard]) -> io::Error {
+    let mut next = 0;
+    loop {
+        let socket = match listener.accept().await.and_then(|(socket, _)| socket.into_std()) {
+            Ok(socket) => socket,
+            Err(error) => {
+                // Out of descriptors, mostly: the ones in use will be given back.
+                warn!(%error, "a connection was not accepted");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Among equals the turn goes round.
+        let order = (0..shards.len()).map(|at| &shards[(next + at) % shards.len()]);
+        let Some(shard) = order.min_by_key(|shard| shard.connections()) else {
+            return io::Error::other("there are no shards");
+        };
+        next = next.wrapping_add(1);
+        if !shard.take(socket).await {
+            return io::Error::other("a shard has ended by itself");
         }
     }
 }
 
-async fn run(
-    routes: Routes,
-    handed: mpsc::Receiver<(StdStream, Count)>,
+async fn run<S, B>(
+    answers: S,
+    mut handed: mpsc::Receiver<(StdStream, Count)>,
     drain: Duration,
     mut stopped: watch::Receiver<bool>,
-) -> Result<(), tonic::transport::Error> {
-    let incoming = ReceiverStream::new(handed).map(|(io, count)| {
-        io.set_nodelay(true)?;
-        let greeting = Some(Greeting { until: Box::pin(sleep(GREETING)), read: 0 });
-        Ok::<_, io::Error>(Socket { io: TcpStream::from_std(io)?, greeting, _count: count })
-    });
-    let mut drained = stopped.clone();
-    let server = Server::builder()
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_local_error_reset_streams(Some(MAX_RESETS))
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .serve_with_incoming_shutdown(routes.prepare(), incoming, async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        });
-    // tonic waits for ever for a connection that never says a word: the deadline is ours.
-    tokio::select! {
-        result = server => result,
-        () = async {
-            let _ = drained.wait_for(|stopped| *stopped).await;
-            sleep(drain).await;
-        } => {
-            warn!("some connections did not end within --drain");
-            Ok(())
+        .max_local_error_reset_streams(MAX_RESETS)
+        .keep_alive_interval(KEEPALIVE.0)
+        .keep_alive_timeout(KEEPALIVE.1)
+        // gRPC knows no Date.
+        .auto_date_header(false);
+    let connections = GracefulShutdown::new();
+    loop {
+        let (io, count) = tokio::select! {
+            handed = handed.recv() => match handed {
+                Some(handed) => handed,
+                None => break,
+            },
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        };
+        match Socket::new(io, count) {
+            Ok(socket) => {
+                let connection = http.serve_connection(TokioIo::new(socket), answers.clone());
+                let connection = connections.watch(connection);
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        debug!(%error, "a connection failed");
+                    }
+                });
+            }
+            Err(error) => error!(%error, "a connection could not be taken over"),
         }
+    }
+    drop(handed);
+    if timeout(drain, connections.shutdown()).await.is_err() {
+        warn!("some connections did not end within --drain");
     }
 }
 
@@ -171,6 +185,7 @@ struct Greeting {
 }
 
 /// Counts a connection as long as it lives.
+#[derive(Debug)]
 struct Count(Arc<AtomicUsize>);
 
 impl Count {
@@ -183,6 +198,14 @@ impl Count {
 impl Drop for Count {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Socket {
+    fn new(io: StdStream, count: Count) -> io::Result<Self> {
+        io.set_nodelay(true)?;
+        let greeting = Some(Greeting { until: Box::pin(sleep(GREETING)), read: 0 });
+        Ok(Self { io: TcpStream::from_std(io)?, greeting, _count: count })
     }
 }
 
@@ -212,13 +235,5 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-impl Connected for Socket {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.io.connect_info()
     }
 }

@@ -3,26 +3,24 @@
 
 use std::{
     any::Any,
-    convert::Infallible,
+    future::ready,
     panic::AssertUnwindSafe,
-    pin::Pin,
     str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response};
-use tonic::{Code, Status, body::Body, server::NamedService};
-use tower::Service;
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{HeaderMap, Response, request};
+use tonic::Code;
 use tracing::{Instrument, Span, debug, error, field};
 
-use super::status;
+use super::{status, unary::Reply};
 use crate::{
+    deadline::{Deadlines, Late},
     metrics::Metrics,
     session::{App, Handle},
     store::{Attempt, MAX_BUDGET, REPEAT_WINDOW},
@@ -50,16 +48,19 @@ impl EdgeLimits {
     }
 }
 
-/// A gRPC service with all that every call passes.
-#[derive(Clone, Debug)]
-pub struct Edge<S> {
-    inner: S,
+/// What every call passes.
+#[derive(Debug)]
+pub(super) struct Edge {
     limits: EdgeLimits,
     metrics: Option<Metrics>,
     calls: Arc<AtomicUsize>,
+    deadlines: Deadlines,
     /// Whose sessions a caller may reach. There are no credentials yet, so it is everyone's.
     app: App,
 }
+
+/// What a handler does, boxed: what is moved about on the way to HTTP stays small.
+pub(super) type Answer = BoxFuture<'static, Response<Reply>>;
 
 /// One call, as its handler sees it.
 #[derive(Clone, Debug)]
@@ -80,89 +81,59 @@ impl Call {
     }
 }
 
-/// What the edge noted of the call, and its message.
-pub(super) fn call<T>(mut request: tonic::Request<T>) -> Result<(Call, T), Status> {
-    match request.extensions_mut().remove::<Call>() {
-        Some(call) => Ok((call, request.into_inner())),
-        None => {
-            error!("a call came past the edge");
-            Err(status::internal())
+impl Edge {
+    pub(super) fn new(limits: EdgeLimits, metrics: Option<Metrics>) -> Self {
+        let (calls, deadlines) = (Arc::default(), Deadlines::default());
+        Self { limits, metrics, calls, deadlines, app: App::unnamed() }
+    }
+
+    /// Has a call answered.
+    pub(super) fn call<H>(
+        &self,
+        method: &'static str,
+        head: &request::Parts,
+        handle: H,
+    ) -> impl Future<Output = Response<Reply>> + Send + use<H>
+    where
+        H: FnOnce(Call) -> Answer,
+    {
+        let received = Instant::now();
+        let span = tracing::debug_span!("rpc", method = %head.uri.path(), handle = field::Empty);
+        let (deadline, attempt) = self.limits.allow(&head.headers, received);
+        let place = Place::take(&self.calls, self.limits.max_calls);
+        let mut answer = match place {
+            Some(_) => handle(Call { app: self.app.clone(), attempt, span: span.clone() }),
+            None => ready(Reply::refusal(status::overloaded())).boxed(),
+        };
+        if !span.is_disabled() {
+            answer = answer.instrument(span.clone()).boxed();
+        }
+        let deadlines = self.deadlines.clone();
+        let metrics = self.metrics.clone();
+        async move {
+            // Before the caller stops listening.
+            let until = received + deadline * 19 / 20;
+            let answer = match deadlines.within(received, until, AssertUnwindSafe(answer).catch_unwind()).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(panic)) => {
+                    error!(parent: &span, cause = cause(&*panic), "a handler panicked");
+                    Reply::refusal(status::internal())
+                }
+                Err(Late) => Reply::refusal(status::deadline()),
+            };
+            let (code, after) = (code(&answer), received.elapsed());
+            debug!(parent: &span, ?code, ms = after.as_micros() as f64 / 1e3, "answered");
+            if let Some(metrics) = metrics {
+                metrics.answered(method, format!("{code:?}"), after);
+            }
+            drop(place);
+            answer
         }
     }
 }
 
-impl<S> Edge<S> {
-    /// Puts the edge around a service.
-    pub fn new(inner: S, limits: EdgeLimits, metrics: Option<Metrics>) -> Self {
-        Self { inner, limits, metrics, calls: Arc::default(), app: App::unnamed() }
-    }
-}
-
-impl<S: NamedService> NamedService for Edge<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S> Service<Request<Body>> for Edge<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let received = Instant::now();
-        let counted = self.metrics.clone().map(|metrics| (metrics, Metrics::method(request.uri().path())));
-        let note = move |answer: &Response<Body>| {
-            let (code, after) = (code(answer), received.elapsed());
-            debug!(?code, ms = after.as_micros() as f64 / 1e3, "answered");
-            if let Some((metrics, method)) = counted {
-                metrics.answered(method, format!("{code:?}"), after);
-            }
-        };
-        let Some(place) = Place::take(&self.calls, self.limits.max_calls) else {
-            let answer = status::overloaded().into_http();
-            note(&answer);
-            return Box::pin(async { Ok(answer) });
-        };
-        let (deadline, attempt) = self.limits.allow(request.headers(), received);
-        let span = tracing::debug_span!("rpc", method = %request.uri().path(), handle = field::Empty);
-        request.extensions_mut().insert(Call { app: self.app.clone(), attempt, span: span.clone() });
-        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        let answer = async move {
-            // Before the caller stops listening, and before tonic's own timer, which answers CANCELLED.
-            let answer = match tokio::time::timeout(deadline * 19 / 20, answer).await {
-                Ok(Ok(Ok(answer))) => mend(answer),
-                Ok(Err(panic)) => {
-                    error!(cause = cause(&*panic), "a handler panicked");
-                    status::internal().into_http()
-                }
-                Err(_) => status::deadline().into_http(),
-            };
-            note(&answer);
-            drop(place);
-            Ok(answer)
-        };
-        if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
-    }
-}
-
-/// A refusal of tonic's own, which carries no details, in our own words.
-fn mend(answer: Response<Body>) -> Response<Body> {
-    let headers = answer.headers();
-    if code(&answer) == Code::Ok || headers.contains_key("grpc-status-details-bin") {
-        return answer;
-    }
-    status::of_transport(code(&answer)).map_or(answer, |status| status.into_http())
-}
-
 /// The code, where the answer is nothing but a status; a message's own code is OK.
-fn code(answer: &Response<Body>) -> Code {
+fn code(answer: &Response<Reply>) -> Code {
     answer.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
@@ -177,7 +148,7 @@ struct Place(Arc<AtomicUsize>);
 impl Place {
     fn take(calls: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let place = Self(Arc::clone(calls));
-        (place.0.fetch_add(1, Ordering::Relaxed) < max).then_some(place)
+        (calls.fetch_add(1, Ordering::Relaxed) < max).then_some(place)
     }
 }
 
@@ -217,6 +188,10 @@ impl FromStr for Timeout {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use tonic::Status;
+
     use super::*;
 
     #[test]
@@ -229,36 +204,16 @@ mod tests {
         }
     }
 
-    /// A service that does one thing with every call.
-    #[derive(Clone)]
-    struct Act<F>(F);
-
-    impl<F, A> Service<Request<Body>> for Act<F>
-    where
-        F: Fn() -> A,
-        A: Future<Output = Response<Body>> + Send + 'static,
-    {
-        type Response = Response<Body>;
-        type Error = Infallible;
-        type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Request<Body>) -> Self::Future {
-            let act = (self.0)();
-            Box::pin(async { Ok(act.await) })
-        }
+    fn edge() -> Edge {
+        Edge::new(EdgeLimits { deadline: Duration::from_secs(2), max_calls: 1 }, None)
     }
 
-    fn edge<F>(act: F) -> Edge<Act<F>> {
-        Edge::new(Act(act), EdgeLimits { deadline: Duration::from_secs(2), max_calls: 1 }, None)
+    fn head() -> request::Parts {
+        http::Request::new(()).into_parts().0
     }
 
     /// The code and the reason of an answer.
-    fn told(answer: Result<Response<Body>, Infallible>) -> (Code, String) {
-        let Ok(answer) = answer;
+    fn told(answer: &Response<Reply>) -> (Code, String) {
         let status = Status::from_header_map(answer.headers()).expect("a status");
         let info = tonic_types::StatusExt::get_details_error_info(&status).expect("an ErrorInfo");
         (status.code(), info.reason)
@@ -266,44 +221,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_answers_internal_and_the_next_call_is_served() {
-        let mut edge = edge(|| async { panic!("as if") });
+        let edge = edge();
         for _ in 0..2 {
-            let answer = edge.call(Request::new(Body::empty())).await;
-            assert_eq!(told(answer), (Code::Internal, "INTERNAL".to_owned()));
+            let answer = edge.call("Open", &head(), |_| async { panic!("as if") }.boxed()).await;
+            assert_eq!(told(&answer), (Code::Internal, "INTERNAL".to_owned()));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_ends_by_the_shorter_deadline() {
         for (timeout, most) in [("300m", 300), ("9S", 2000)] {
-            let mut request = Request::new(Body::empty());
-            request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+            let mut head = head();
+            head.headers.insert("grpc-timeout", timeout.parse().unwrap());
             let start = tokio::time::Instant::now();
-            let answer = edge(std::future::pending::<Response<Body>>).call(request).await;
-            assert_eq!(told(answer), (Code::DeadlineExceeded, "DEADLINE".to_owned()));
+            let answer = edge().call("Open", &head, |_| pending().boxed()).await;
+            assert_eq!(told(&answer), (Code::DeadlineExceeded, "DEADLINE".to_owned()));
             assert!(start.elapsed() < Duration::from_millis(most));
         }
     }
 
     #[tokio::test]
     async fn a_call_too_many_is_told_so() {
-        let mut edge = edge(std::future::pending::<Response<Body>>);
-        let first = edge.call(Request::new(Body::empty()));
-        let second = edge.call(Request::new(Body::empty())).await;
-        assert_eq!(told(second), (Code::Unavailable, "OVERLOADED".to_owned()));
+        let edge = edge();
+        let head = head();
+        let mut first = Box::pin(edge.call("Open", &head, |_| pending().boxed()));
+        assert!((&mut first).now_or_never().is_none(), "it is under way");
+        let second = edge.call("Open", &head, |_| pending().boxed()).await;
+        assert_eq!(told(&second), (Code::Unavailable, "OVERLOADED".to_owned()));
         drop(first);
         assert_eq!(edge.calls.load(Ordering::Relaxed), 0, "its place is free again");
-    }
-
-    #[tokio::test]
-    async fn what_tonic_refuses_is_said_in_our_words() {
-        for (code, told_code, reason) in [
-            (Code::OutOfRange, Code::InvalidArgument, "SESSION_TOO_LARGE"),
-            (Code::Internal, Code::InvalidArgument, "INVALID_FIELD"),
-        ] {
-            let refuse = move || async move { Status::new(code, "").into_http() };
-            let answer = edge(refuse).call(Request::new(Body::empty())).await;
-            assert_eq!(told(answer), (told_code, reason.to_owned()));
-        }
     }
 }

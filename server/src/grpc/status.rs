@@ -3,8 +3,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sessiond_proto::v1::ErrorReason;
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::{debug, error};
 
@@ -72,15 +73,26 @@ pub(super) fn internal() -> Status {
     new(ErrorReason::Internal, "something went wrong in sessiond: the cause is in its log")
 }
 
-/// What tonic says by itself, before a handler is asked, said our way. `None` for what is gRPC's own business.
-pub(super) fn of_transport(code: Code) -> Option<Status> {
-    match code {
-        Code::OutOfRange => Some(too_large("the message", MAX_MESSAGE_BYTES)),
-        // Every INTERNAL of our own carries details and does not come here: this one is about reading the request.
-        Code::Internal => Some(invalid(vec![("request".to_owned(), "is not this call's message".to_owned())])),
-        Code::Cancelled | Code::DeadlineExceeded => Some(deadline()),
-        _ => None,
-    }
+/// Bytes that are not the message of the call.
+pub(super) fn unreadable_message() -> Status {
+    invalid(vec![("request".to_owned(), "is not this call's message".to_owned())])
+}
+
+/// A message that is not read, as it has too many bytes.
+pub(super) fn message_too_large() -> Status {
+    too_large("the message", MAX_MESSAGE_BYTES)
+}
+
+/// A message that cannot be read, as it is compressed. In gRPC's own words, as for all that it negotiates by itself.
+pub(super) fn compressed() -> Status {
+    let accepted = (HeaderName::from_static("grpc-accept-encoding"), HeaderValue::from_static("identity"));
+    let metadata = MetadataMap::from_headers(HeaderMap::from_iter([accepted]));
+    Status::with_metadata(Code::Unimplemented, "messages are not compressed here: send them as they are", metadata)
+}
+
+/// A method that the service does not have. In gRPC's own words.
+pub(super) fn no_method() -> Status {
+    Status::unimplemented("the service has no such method")
 }
 
 /// The table.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sessiond_proto::{RawStruct, v1};
-use tonic::Response;
 use uuid::Uuid;
 
 use super::value;
@@ -190,14 +189,14 @@ fn request_id(text: &str, wrong: &mut Violations) -> Option<RequestId> {
     }
 }
 
-pub(super) fn opened(session: Option<Session>) -> Response<v1::OpenResponse> {
+pub(super) fn opened(session: Option<Session>) -> v1::OpenResponse {
     // A session that is not stored yet has data all the same: it can be read, and filled, without asking first.
     let empty = || v1::Session { data: Some(RawStruct::default()), ..Default::default() };
-    Response::new(v1::OpenResponse { session: Some(session.map_or_else(empty, message)) })
+    v1::OpenResponse { session: Some(session.map_or_else(empty, message)) }
 }
 
-pub(super) fn saved(session: Session) -> Response<v1::SaveResponse> {
-    Response::new(v1::SaveResponse { session: Some(message(session)) })
+pub(super) fn saved(session: Session) -> v1::SaveResponse {
+    v1::SaveResponse { session: Some(message(session)) }
 }
 
 fn message(session: Session) -> v1::Session {

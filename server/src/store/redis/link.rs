@@ -10,9 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt,
+    future::{Either, join_all, ready},
+};
 use redis::Cmd;
-use tokio::time::timeout_at;
 use tracing::warn;
 
 use super::{
@@ -24,7 +26,10 @@ use super::{
     scripts::{Reply, Script, Scripts},
     url::RedisUrl,
 };
-use crate::store::{Attempt, StoreError};
+use crate::{
+    deadline::{Deadlines, Late},
+    store::{Attempt, StoreError},
+};
 
 /// How often a question is asked again for a lost connection, and for an odd answer; more would be a storm in an outage.
 const RESENDS: usize = 2;
@@ -43,7 +48,48 @@ pub(super) struct Link {
     pub(super) scripts: Arc<Scripts>,
     /// The next question's number.
     number: Arc<AtomicU64>,
+    deadlines: Deadlines,
     confirm_replicas: u16,
+}
+
+/// A question that is under way.
+struct Question<'a> {
+    connection: Connection,
+    nodes: &'a Nodes,
+    asked: Instant,
+    until: Instant,
+    /// Whether it tells something of the connection if the answer does not come in time.
+    tells_silence: bool,
+    answered: bool,
+}
+
+impl<'a> Question<'a> {
+    fn new(connection: Connection, nodes: &'a Nodes, attempt: Attempt) -> Self {
+        let asked = Instant::now();
+        Self { connection, nodes, asked, until: attempt.until, tells_silence: true, answered: false }
+    }
+
+    /// There is an answer.
+    fn answered(&mut self) -> &Connection {
+        self.answered = true;
+        self.connection.answered();
+        &self.connection
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        // Whoever asked may have gone before the time was over.
+        if self.answered || Instant::now() < self.until {
+            return;
+        }
+        if self.tells_silence {
+            self.connection.timed_out(self.asked);
+        }
+        if self.connection.is_broken() {
+            self.nodes.doubt();
+        }
+    }
 }
 
 /// Why a question may be asked again.
@@ -67,19 +113,34 @@ impl Link {
         let nodes = Arc::new(Nodes::open(url, options, &scripts));
         // From anywhere: an answer that a proxy mixed up between two processes is not to have the right number by chance.
         let number = Arc::new(AtomicU64::new(RandomState::new().hash_one(std::process::id())));
-        Self { nodes, scripts, number, confirm_replicas: options.confirm_replicas }
+        let deadlines = Deadlines::default();
+        Self { nodes, scripts, number, deadlines, confirm_replicas: options.confirm_replicas }
     }
 
     /// Does something about a key within the attempt's time: until there is an answer, or no use in asking.
     pub(super) async fn within<A: Act>(&self, key: &str, attempt: Attempt, act: &A) -> Result<A::Answer, StoreError> {
+        self.in_time(attempt, self.persist(key, attempt, act)).await
+    }
+
+    /// Has this done, or given up when the attempt's time is over.
+    fn in_time<T>(
+        &self,
+        attempt: Attempt,
+        act: impl Future<Output = Result<T, StoreError>>,
+    ) -> impl Future<Output = Result<T, StoreError>> {
+        let now = Instant::now();
+        if now >= attempt.until {
+            return Either::Left(ready(Err(late())));
+        }
+        let done = self.deadlines.within(now, attempt.until, act);
+        Either::Right(done.map(|done| done.unwrap_or_else(|Late| Err(late()))))
+    }
+
+    async fn persist<A: Act>(&self, key: &str, mut attempt: Attempt, act: &A) -> Result<A::Answer, StoreError> {
         let (mut route, mut resends, mut checks, mut redirects) = (Route::Owner, RESENDS, RESENDS, REDIRECTS);
-        let mut attempt = attempt;
         loop {
             let (node, asking) = match &route {
-                Route::Owner => {
-                    let owner = timeout_at(attempt.until.into(), self.nodes.owner(key)).await;
-                    (owner.map_err(|_| late())??, false)
-                }
+                Route::Owner => (self.nodes.owner(key).await?, false),
                 Route::Asking(node) => (Arc::clone(node), true),
             };
             let (error, again) = match self.on(&node, attempt, asking, act).await {
@@ -114,13 +175,8 @@ impl Link {
         asking: bool,
         act: &A,
     ) -> Result<A::Answer, (StoreError, Option<Again>)> {
-        let until = attempt.until.into();
-        if Instant::now() >= attempt.until {
-            return Err((late(), None));
-        }
-        let in_time = |_| (late(), None);
         if A::WRITES && node.group().is_held() {
-            timeout_at(until, node.group().free()).await.map_err(in_time)?;
+            node.group().free().await;
         }
         let unreachable = |error| {
             self.nodes.doubt();
@@ -128,34 +184,27 @@ impl Link {
         };
         let (connection, mut held) = if A::ALONE {
             // That all are in use tells nothing of the node.
-            let held = timeout_at(until, node.alone()).await.map_err(in_time)?.map_err(|error| (error, None))?;
+            let held = node.alone().await.map_err(|error| (error, None))?;
             (held.connection(), Some(held))
         } else {
-            (timeout_at(until, node.shared()).await.map_err(in_time)?.map_err(unreachable)?, None)
+            (node.shared().await.map_err(unreachable)?, None)
         };
-        let mut connection = if asking { connection.asking() } else { connection };
-        let asked = Instant::now();
-        let Ok(outcome) = timeout_at(until, act.act(&mut connection, attempt)).await else {
-            // What waits for replicas may be late by itself.
-            if !A::ALONE {
-                connection.timed_out(asked);
-            }
-            if connection.is_broken() {
-                self.nodes.doubt();
-            }
-            return Err((late(), None));
-        };
+        let connection = if asking { connection.asking() } else { connection };
+        let mut question = Question::new(connection, &self.nodes, attempt);
+        // What waits for replicas may be late by itself.
+        question.tells_silence = !A::ALONE;
+        let outcome = act.act(&mut question.connection, attempt).await;
+        let connection = question.answered();
         if let Some(held) = &mut held {
             held.ended();
         }
-        connection.answered();
         match outcome {
             // It may have been lost with its master; where it was not, the answer is the same.
             Ok(_) if connection.is_retired() || (A::WRITES && node.group().is_held()) => {
                 Err((StoreError::Unavailable("the master was deposed".to_owned()), Some(Again::Resend)))
             }
             Ok(answer) => Ok(answer),
-            Err(failure) => Err(self.judge(failure, node, &connection)),
+            Err(failure) => Err(self.judge(failure, node, connection)),
         }
     }
 
@@ -210,9 +259,10 @@ impl Link {
         attempt: Attempt,
         act: &A,
     ) -> Result<Vec<Result<A::Answer, StoreError>>, StoreError> {
-        let nodes = timeout_at(attempt.until.into(), self.nodes.all()).await.map_err(|_| late())??;
-        let asked = nodes.iter().map(|node| async { self.on(node, attempt, false, act).await.map_err(|(why, _)| why) });
-        Ok(join_all(asked).await)
+        let nodes = self.in_time(attempt, self.nodes.all()).await?;
+        // One that is late is not to hide what the others say.
+        let ask = |node| async move { self.on(node, attempt, false, act).await.map_err(|(why, _)| why) };
+        Ok(join_all(nodes.iter().map(|node| self.in_time(attempt, ask(node)))).await)
     }
 
     /// The connection leads to a Redis that is not, or not yet, the one to write to.

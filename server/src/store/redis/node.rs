@@ -41,6 +41,8 @@ const CHECKOUT: Duration = Duration::from_millis(250);
 /// One Redis that commands go to.
 pub(super) struct Node {
     shared: bb8::Pool<Manager>,
+    /// The one of these that calls share.
+    in_use: Mutex<Option<Connection>>,
     /// Where something has to wait on its own connection.
     alone: bb8::Pool<Manager>,
     place: Place,
@@ -98,12 +100,19 @@ impl Node {
             builder.build_unchecked(manager)
         };
         let (shared, alone) = (pool(SHARED, SHARED), pool(ALONE, 0));
-        Self { shared, alone, place, group, troubles }
+        Self { shared, in_use: Mutex::default(), alone, place, group, troubles }
     }
 
-    /// A connection to use beside others: it is cloned and given back at once, so that calls are pipelined on it.
+    /// A connection to use beside others: it is cloned and given back at once, so that calls are pipelined on it. The same one
+    /// is used until it is broken; the pool is not even asked.
     pub(super) async fn shared(&self) -> Result<Connection, StoreError> {
-        self.from(&self.shared).await.map(|connection| connection.clone())
+        let in_use = || self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = in_use().as_ref().filter(|connection| !connection.is_broken()) {
+            return Ok(connection.clone());
+        }
+        let connection = self.from(&self.shared).await?.clone();
+        *in_use() = Some(connection.clone());
+        Ok(connection)
     }
 
     /// A connection that nobody else uses until it is dropped.
