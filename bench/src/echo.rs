@@ -43,11 +43,20 @@ fn answer(size: usize) -> OpenResponse {
     OpenResponse { session: Some(session) }
 }
 
+impl Echo {
+    /// What the request asks for.
+    ///
+    /// # Errors
+    /// When it asks for no size that is measured.
+    pub fn answer(&self, request: &OpenRequest) -> Result<OpenResponse, Status> {
+        self.0.get(&wire::asked(&request.id)).cloned().ok_or_else(|| Status::invalid_argument("no such size"))
+    }
+}
+
 #[tonic::async_trait]
 impl SessionService for Echo {
     async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
-        let answer = self.0.get(&wire::asked(&request.get_ref().id));
-        answer.cloned().map(Response::new).ok_or_else(|| Status::invalid_argument("no such size"))
+        self.answer(request.get_ref()).map(Response::new)
     }
 
     async fn save(&self, _: Request<SaveRequest>) -> Result<Response<SaveResponse>, Status> {

@@ -6,11 +6,13 @@ use std::{
     io,
     net::SocketAddr,
     ops::Range,
+    pin::Pin,
     rc::Rc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use hdrhistogram::Histogram;
@@ -18,12 +20,13 @@ use http::{HeaderMap, Request};
 use prost::Message;
 use sessiond_proto::v1::SaveResponse;
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     task::{JoinSet, spawn_local},
     time::{sleep, timeout},
 };
 
-use crate::{tuned::Quiet, wire::Method};
+use crate::wire::Method;
 
 /// How long a load may take beyond what it was told to.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -177,11 +180,35 @@ pub async fn connect(address: SocketAddr, connections: usize) -> anyhow::Result<
         // Windows wide enough that nothing ever waits for one, and few updates of them are sent.
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 26);
-        let (sender, connection) = builder.handshake(Quiet::from(io)).await?;
+        let (sender, connection) = builder.handshake(Quiet(io)).await?;
         spawn_local(connection);
         made.push(sender);
     }
     Ok(made)
+}
+
+/// A connection that does not tell that it could write several buffers at once: then h2 gathers small frames into one write, and
+/// the generator is cheap.
+struct Quiet(TcpStream);
+
+impl AsyncRead for Quiet {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Quiet {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 async fn caller(

@@ -5,7 +5,6 @@ use std::{env, fs, net::TcpListener, path::PathBuf, process, process::ExitCode, 
 use anyhow::Context;
 use clap::Parser;
 use sessiond_bench::{
-    echo::Echo,
     figures::Figure,
     growth::Growth,
     noise::{self, Noise},
@@ -16,9 +15,7 @@ use sessiond_bench::{
     table, tuned,
     verdict::{self, Standing},
 };
-use sessiond_proto::v1::session_service_server::SessionServiceServer;
 use tokio::task::LocalSet;
-use tonic::service::Routes;
 
 // As sessiond has it: for the tuned echo, and so that the generator is cheap.
 #[global_allocator]
@@ -153,6 +150,6 @@ fn serve_tuned_echo() -> anyhow::Result<ExitCode> {
         let _ = std::io::stdin().read_line(&mut String::new());
         process::exit(0);
     });
-    tuned::serve(listener, || Routes::new(SessionServiceServer::new(Echo::default())))?;
+    tuned::serve(listener)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -110,7 +110,10 @@ impl prost::Message for RawStruct {
             return encoding::skip_field(WireType::LengthDelimited, tag, &mut &b"\x01"[..], ctx);
         };
         if let Body::Shared(bytes) = &self.body {
-            self.body = Body::Growing(bytes.to_vec());
+            // What is left to read holds the other entries, too: so this grows once.
+            let mut growing = Vec::with_capacity(bytes.len() + buf.remaining() + 6);
+            growing.extend_from_slice(bytes);
+            self.body = Body::Growing(growing);
         }
         if let Body::Growing(bytes) = &mut self.body {
             bytes.reserve(length + 6);

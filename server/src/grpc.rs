@@ -4,7 +4,7 @@
 
 mod edge;
 mod status;
-mod unary;
+pub mod unary;
 mod value;
 mod wire;
 
@@ -19,8 +19,11 @@ use sessiond_proto::v1::{
 };
 use tonic::Status;
 
-use self::edge::{Call, Edge};
-pub use self::{edge::EdgeLimits, unary::Reply};
+use self::{
+    edge::{Call, Edge},
+    unary::Reply,
+};
+pub use self::edge::EdgeLimits;
 use crate::{
     metrics::Metrics,
     rules::{Error, Sessions},

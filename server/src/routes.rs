@@ -15,7 +15,7 @@ use tower::Service as _;
 use tracing::warn;
 
 use crate::{
-    grpc::{Reply, Service},
+    grpc::{Service, unary::Reply},
     store::Store,
 };
 

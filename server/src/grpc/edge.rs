@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{HeaderMap, Response, request};
+use http::{HeaderMap, HeaderName, Response, request};
 use tonic::Code;
 use tracing::{Instrument, Span, debug, error, field};
 
@@ -25,6 +25,10 @@ use crate::{
     session::{App, Handle},
     store::{Attempt, MAX_BUDGET, REPEAT_WINDOW},
 };
+
+// Named once, as to read a name anew for each call costs more than to look for it.
+static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// What the edge holds every call to.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +42,9 @@ pub struct EdgeLimits {
 impl EdgeLimits {
     /// How long a call that came with these headers may take in all, and what of that the store may have.
     fn allow(&self, headers: &HeaderMap, received: Instant) -> (Duration, Attempt) {
-        let asked = header(headers, "grpc-timeout").map_or(Duration::MAX, |Timeout(asked)| asked);
+        let asked = header(headers, &TIMEOUT).map_or(Duration::MAX, |Timeout(asked)| asked);
         let deadline = self.deadline.min(asked);
-        let is_repeat = header(headers, "grpc-previous-rpc-attempts").is_some_and(|attempts: u32| attempts > 0);
+        let is_repeat = header(headers, &ATTEMPTS).is_some_and(|attempts: u32| attempts > 0);
         let since = if is_repeat { received.checked_sub(REPEAT_WINDOW) } else { None };
         // The store gives up first, so that a silent store is UNAVAILABLE and not a deadline.
         let until = received + (deadline * 9 / 10).min(MAX_BUDGET);
@@ -121,10 +125,9 @@ impl Edge {
                 }
                 Err(Late) => Reply::refusal(status::deadline()),
             };
-            let (code, after) = (code(&answer), received.elapsed());
-            debug!(parent: &span, ?code, ms = after.as_micros() as f64 / 1e3, "answered");
+            debug!(parent: &span, code = ?code(&answer), ms = received.elapsed().as_micros() as f64 / 1e3, "answered");
             if let Some(metrics) = metrics {
-                metrics.answered(method, format!("{code:?}"), after);
+                metrics.answered(method, format!("{:?}", code(&answer)), received.elapsed());
             }
             drop(place);
             answer
@@ -158,7 +161,7 @@ impl Drop for Place {
     }
 }
 
-fn header<T: FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
+fn header<T: FromStr>(headers: &HeaderMap, name: &HeaderName) -> Option<T> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 

@@ -23,7 +23,10 @@ use super::{MAX_MESSAGE_BYTES, status};
 const HEAD: usize = 5;
 
 /// Reads the one message of a body, and answers it.
-pub(super) async fn answer<M, A, F>(body: impl Body<Data = Bytes>, handle: impl FnOnce(M) -> F) -> Response<Reply>
+///
+/// A body that is no message, or one of more than [`MAX_MESSAGE_BYTES`], is answered without the handler: INVALID_ARGUMENT. So is
+/// a compressed one: UNIMPLEMENTED, as gRPC has it.
+pub async fn answer<M, A, F>(body: impl Body<Data = Bytes>, handle: impl FnOnce(M) -> F) -> Response<Reply>
 where
     M: Message + Default,
     A: Message,

@@ -204,8 +204,8 @@ fn message(session: Session) -> v1::Session {
     v1::Session {
         id: session.id.reveal(),
         data: session.data.map(|data| data.into_bytes().into()),
-        etag: session.etag.map(|etag| etag.to_string()).unwrap_or_default(),
-        handle: record.handle.to_string(),
+        etag: session.etag.map(|etag| etag.text()).unwrap_or_default(),
+        handle: record.handle.0.as_simple().encode_lower(&mut Uuid::encode_buffer()).to_owned(),
         subject: record.subject.into(),
         idle_timeout: Some(duration(record.idle_timeout)),
         create_time: Some(timestamp(record.create_time)),

@@ -62,6 +62,12 @@ impl Data {
         self.0
     }
 
+    /// A copy, with no more memory than it needs.
+    #[must_use]
+    pub fn unshared(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// Bytes of the data: what `--max-session-bytes` limits.
     pub fn len(&self) -> usize {
         self.0.len()

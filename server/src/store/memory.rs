@@ -29,7 +29,7 @@ pub struct MemoryStore(Arc<Inner>);
 struct Inner {
     clock: Arc<dyn Clock>,
     /// Many maps, so that threads seldom wait for one another.
-    shards: [Mutex<HashMap<Key, Slot>>; 16],
+    shards: [Mutex<Slots>; 16],
     hasher: RandomState,
     /// Bytes in use, about.
     used: AtomicUsize,
@@ -39,6 +39,32 @@ struct Inner {
 }
 
 type Key = (App, Handle);
+
+/// By application, and only then by handle: so a slot needs no room for its application.
+#[derive(Debug, Default)]
+struct Slots(HashMap<App, HashMap<Handle, Slot>>);
+
+impl Slots {
+    fn get(&self, (app, handle): &Key) -> Option<&Slot> {
+        self.0.get(app)?.get(handle)
+    }
+
+    fn get_mut(&mut self, (app, handle): &Key) -> Option<&mut Slot> {
+        self.0.get_mut(app)?.get_mut(handle)
+    }
+
+    fn insert(&mut self, (app, handle): Key, slot: Slot) -> Option<Slot> {
+        self.0.entry(app).or_default().insert(handle, slot)
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&Slot) -> bool) {
+        self.0.values_mut().for_each(|slots| slots.retain(|_, slot| keep(slot)));
+    }
+
+    fn len(&self) -> usize {
+        self.0.values().map(HashMap::len).sum()
+    }
+}
 
 #[derive(Debug)]
 struct Slot {
@@ -50,7 +76,7 @@ struct Slot {
 impl Slot {
     fn size(&self) -> usize {
         let kept = |r: &Record| mem::size_of::<Record>() + r.subject.len() + r.data.len();
-        mem::size_of::<Key>() + mem::size_of::<Self>() + self.record.as_deref().map_or(0, kept)
+        mem::size_of::<(Handle, Self)>() + self.record.as_deref().map_or(0, kept)
     }
 }
 
@@ -72,7 +98,7 @@ impl MemoryStore {
         self.0.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Slot>> {
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Slots> {
         let at = self.0.hasher.hash_one(key) as usize % self.0.shards.len();
         lock(&self.0.shards[at])
     }
@@ -85,7 +111,9 @@ impl MemoryStore {
     }
 
     /// Puts a slot in place; the caller holds the shard's lock.
-    fn put(&self, shard: &mut HashMap<Key, Slot>, key: Key, slot: Slot) {
+    fn put(&self, shard: &mut Slots, key: Key, mut slot: Slot) {
+        // What an answer shares with a record would outlive the answer.
+        slot.record.iter_mut().for_each(|record| record.data = record.data.unshared());
         self.0.used.fetch_add(slot.size(), Ordering::Relaxed);
         self.0.earliest.fetch_min(slot.expire_time.0, Ordering::Relaxed);
         if let Some(old) = shard.insert(key, slot) {
@@ -99,7 +127,7 @@ impl MemoryStore {
         if !fits() && self.0.earliest.load(Ordering::Relaxed) <= now.0 {
             self.0.earliest.store(u64::MAX, Ordering::Relaxed);
             for shard in &self.0.shards {
-                lock(shard).retain(|_, slot| {
+                lock(shard).retain(|slot| {
                     let lives = now < slot.expire_time;
                     if lives {
                         self.0.earliest.fetch_min(slot.expire_time.0, Ordering::Relaxed);
@@ -125,7 +153,7 @@ fn key(claim: &Claim) -> Key {
 }
 
 /// The living record under a key.
-fn alive<'a>(shard: &'a HashMap<Key, Slot>, key: &Key, now: Time) -> Option<(&'a Record, Time)> {
+fn alive<'a>(shard: &'a Slots, key: &Key, now: Time) -> Option<(&'a Record, Time)> {
     let slot = shard.get(key).filter(|slot| now < slot.expire_time)?;
     Some((slot.record.as_deref()?, slot.expire_time))
 }

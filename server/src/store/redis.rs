@@ -123,10 +123,19 @@ struct Look<'a> {
 impl Act for Look<'_> {
     type Answer = Option<Found>;
 
-    async fn act(&self, connection: &mut Connection, _: Attempt) -> Result<Option<Found>, Failure> {
+    async fn act(
+        &self,
+        connection: &mut Connection,
+        _: Attempt,
+        now: Instant,
+    ) -> Result<Option<Found>, Failure> {
         let mut commands = Pipeline::with_capacity(3);
-        commands.cmd("GET").arg(self.key).cmd("PEXPIRETIME").arg(self.key);
-        let asks_time = connection.clock().is_stale();
+        for name in ["GET", "PEXPIRETIME"] {
+            let mut command = Cmd::with_capacity(2, 16 + self.key.len());
+            command.arg(name).arg(self.key);
+            commands.add_command(command);
+        }
+        let asks_time = connection.clock().is_stale(now);
         if asks_time {
             commands.cmd("TIME");
         }
@@ -147,7 +156,7 @@ impl Act for Look<'_> {
         if record.handle != self.claim.handle {
             return Err(Problem::Astray.into());
         }
-        let now = connection.clock().at(Instant::now());
+        let now = connection.clock().at(now);
         Ok((record.current == self.claim.hash).then_some(Found { record, expire_time: Time(expiry), now }))
     }
 }

@@ -23,11 +23,12 @@ const WAIT_MARGIN: Duration = Duration::from_millis(20);
 pub(super) trait Act: Sync {
     type Answer: Send;
 
-    /// Does it.
+    /// Does it, from this moment on.
     fn act(
         &self,
         connection: &mut Connection,
         attempt: Attempt,
+        now: Instant,
     ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
     /// Whether it writes: then not while another node is being made the master.
@@ -85,7 +86,7 @@ impl<F: Fn(&mut Cmd) + Sync, const CONFIRM: bool> Act for Run<'_, F, CONFIRM> {
     const WRITES: bool = true;
     const ALONE: bool = CONFIRM;
 
-    async fn act(&self, connection: &mut Connection, attempt: Attempt) -> Result<Reply, Failure> {
+    async fn act(&self, connection: &mut Connection, attempt: Attempt, _: Instant) -> Result<Reply, Failure> {
         // Only now, as the connection has told Redis's time; and rounded down, as that makes a repeat more likely seen.
         let since = connection.clock().at(attempt.since).before(Duration::from_millis(1));
         let mut reply = self.ask(connection, attempt, since).await?;
@@ -172,7 +173,7 @@ pub(super) struct Ping;
 impl Act for Ping {
     type Answer = ();
 
-    async fn act(&self, connection: &mut Connection, _: Attempt) -> Result<(), Failure> {
+    async fn act(&self, connection: &mut Connection, _: Attempt, _: Instant) -> Result<(), Failure> {
         let mut questions = Pipeline::with_capacity(2);
         // One that still loads its data refuses a PING, and answers the other.
         questions.cmd("PING").cmd("ROLE");
@@ -187,7 +188,7 @@ pub(super) struct Info;
 impl Act for Info {
     type Answer = String;
 
-    async fn act(&self, connection: &mut Connection, _: Attempt) -> Result<String, Failure> {
+    async fn act(&self, connection: &mut Connection, _: Attempt, _: Instant) -> Result<String, Failure> {
         let mut ask = Cmd::new();
         ask.arg("INFO").arg(&["server", "memory", "persistence", "replication"]);
         let told = connection.request(&ask).await?;

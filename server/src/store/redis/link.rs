@@ -193,7 +193,8 @@ impl Link {
         let mut question = Question::new(connection, &self.nodes, attempt);
         // What waits for replicas may be late by itself.
         question.tells_silence = !A::ALONE;
-        let outcome = act.act(&mut question.connection, attempt).await;
+        let asked = question.asked;
+        let outcome = act.act(&mut question.connection, attempt, asked).await;
         let connection = question.answered();
         if let Some(held) = &mut held {
             held.ended();

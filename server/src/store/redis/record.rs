@@ -24,7 +24,7 @@
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::acts::Problem;
 use crate::session::{Data, Handle, Record, Ring, Salt, SecretHash, ShortMark, Time};
@@ -34,55 +34,53 @@ const FIXED: usize = 154;
 const SLOT: usize = 14;
 
 /// Reads a record; `None` is a tombstone.
-pub(super) fn decode(mut bytes: Bytes) -> Result<Option<Record>, Problem> {
+pub(super) fn decode(bytes: Bytes) -> Result<Option<Record>, Problem> {
     if bytes.first() == Some(&b'T') {
         return Ok(None);
     }
-    let unreadable = Err(Problem::Unreadable("a value under a session's key that is no record of a format known here"));
-    if bytes.len() < FIXED || bytes[..2] != [b'R', FORMAT] {
-        return unreadable;
-    }
-    bytes.advance(2);
-    let marks = usize::from(bytes.get_u16()).checked_sub(FIXED).filter(|marks| marks.is_multiple_of(SLOT));
-    let Some(marks) = marks else { return unreadable };
-    let handle = Handle(uuid::Uuid::from_bytes(array(&mut bytes)));
-    let version = bytes.get_uint(6);
-    let deadline = time(&mut bytes);
-    let create_time = time(&mut bytes);
-    let idle_timeout = Duration::from_millis(bytes.get_uint(6));
-    let salt = Salt(array(&mut bytes));
-    let current = SecretHash(array(&mut bytes));
-    let previous = Some(array(&mut bytes)).filter(|hash| *hash != [0; 32]).map(SecretHash);
-    let mint_time = time(&mut bytes);
-    let floor = time(&mut bytes);
-    let subject_len = usize::from(bytes.get_u16());
-    if bytes.len() < marks + subject_len {
-        return unreadable;
-    }
-    let slots = (0..marks / SLOT).map(|_| (ShortMark(array(&mut bytes)), time(&mut bytes))).collect();
-    let Ok(subject) = String::from_utf8(bytes.split_to(subject_len).to_vec()) else { return unreadable };
-    Ok(Some(Record {
-        handle,
-        version,
-        deadline,
-        create_time,
-        idle_timeout,
-        salt,
-        current,
-        previous,
-        mint_time,
-        ring: Ring { slots, floor },
-        subject: subject.into(),
-        data: Data::from_framed(bytes),
-    }))
+    let unreadable = Problem::Unreadable("a value under a session's key that is no record of a format known here");
+    let read = || {
+        let mut rest = &bytes[..];
+        if *rest.split_off(..2)? != [b'R', FORMAT] {
+            return None;
+        }
+        let marks = (number(&mut rest, 2)? as usize).checked_sub(FIXED).filter(|marks| marks.is_multiple_of(SLOT))?;
+        let mut record = Record {
+            handle: Handle(uuid::Uuid::from_bytes(array(&mut rest)?)),
+            version: number(&mut rest, 6)?,
+            deadline: time(&mut rest)?,
+            create_time: time(&mut rest)?,
+            idle_timeout: Duration::from_millis(number(&mut rest, 6)?),
+            salt: Salt(array(&mut rest)?),
+            current: SecretHash(array(&mut rest)?),
+            previous: Some(array(&mut rest)?).filter(|hash| *hash != [0; 32]).map(SecretHash),
+            mint_time: time(&mut rest)?,
+            ring: Ring { floor: time(&mut rest)?, slots: Vec::with_capacity(marks / SLOT) },
+            subject: Box::default(),
+            data: Data::default(),
+        };
+        let subject = number(&mut rest, 2)? as usize;
+        let mut slots = rest.split_off(..marks)?;
+        while !slots.is_empty() {
+            record.ring.slots.push((ShortMark(array(&mut slots)?), time(&mut slots)?));
+        }
+        record.subject = str::from_utf8(rest.split_off(..subject)?).ok()?.into();
+        record.data = Data::from_framed(bytes.slice_ref(rest));
+        Some(record)
+    };
+    read().map(Some).ok_or(unreadable)
 }
 
-fn array<const N: usize>(bytes: &mut Bytes) -> [u8; N] {
-    let mut array = [0; N];
-    bytes.copy_to_slice(&mut array);
-    array
+fn array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    bytes.split_off(..N)?.try_into().ok()
 }
 
-fn time(bytes: &mut Bytes) -> Time {
-    Time(bytes.get_uint(6))
+/// A number of so many bytes, at most eight.
+fn number(bytes: &mut &[u8], length: usize) -> Option<u64> {
+    let digits = bytes.split_off(..length)?;
+    Some(digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit)))
+}
+
+fn time(bytes: &mut &[u8]) -> Option<Time> {
+    number(bytes, 6).map(Time)
 }
