@@ -160,7 +160,9 @@ async fn an_idle_timeout_is_kept_and_cut(world: World) {
     let client = client_of(&world);
     let minute = client.save(Save::create().idle_timeout(Duration::from_millis(60_500))).await.unwrap();
     assert_eq!(minute.idle_timeout(), Duration::from_millis(60_500));
-    assert_eq!(minute.expire_time().duration_since(minute.create_time()).unwrap(), minute.idle_timeout());
+    // Redis counts from its own view of now, at times a millisecond off.
+    let life = minute.expire_time().duration_since(minute.create_time()).unwrap();
+    assert!(life.abs_diff(minute.idle_timeout()) <= Duration::from_millis(2), "{life:?}");
     let kept = client.save(minute.change().set("a", &1).unwrap()).await.unwrap();
     assert_eq!(kept.idle_timeout(), minute.idle_timeout());
     let longest = client.save(kept.change().idle_timeout(Duration::MAX)).await.unwrap();
