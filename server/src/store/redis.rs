@@ -11,6 +11,7 @@
 //! - `nodes`: which node has a key: the one there is, the master that Sentinels name (`sentinel`), or one of a cluster
 //!   (`cluster`).
 //! - `node`: the pools of connections to one; `connection`: when one counts as broken; `access`: how one is made.
+//! - `pipe`: how many ask on one connection; `resp`: how answers are read.
 //! - `clock`: what this process knows of a node's clock.
 //! - `options`: how Redis is to be spoken to; `checks`: what is asked of whoever runs it.
 
@@ -25,7 +26,9 @@ mod link;
 mod node;
 mod nodes;
 mod options;
+mod pipe;
 mod record;
+mod resp;
 mod scripts;
 mod sentinel;
 mod url;

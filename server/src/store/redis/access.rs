@@ -8,14 +8,16 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, RedisConnectionInfo, RedisError, TlsCertificates,
-    aio::{MultiplexedConnection, SendError},
-    io::tcp::{TcpSettings, socket2},
+use redis::{ErrorKind, Pipeline, PushInfo, RedisConnectionInfo, RedisError};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::url::Address;
+use super::{pipe::Pipe, url::Address};
 
 /// How long written bytes may stay unacknowledged before the kernel gives up.
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,6 +25,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(2);
 /// After so long without a word the kernel asks whether the other side is there, and how often then: whatever stands between
 /// forgets silent connections, and the next call would find out.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+
+/// What a Redis of 7.2 or newer shows in its list of clients.
+const INTRODUCTION: [(&str, &str); 2] = [("LIB-NAME", "sessiond"), ("LIB-VER", env!("CARGO_PKG_VERSION"))];
 
 /// The longest password that is read from a file, in bytes: a wrong path is told before it is read whole.
 const MAX_PASSWORD: u64 = 4096;
@@ -50,40 +55,56 @@ pub(super) struct TlsFiles {
 pub(super) struct Trouble(pub(super) Arc<str>);
 
 impl Access {
-    /// A connection to this address. `pushed` hears what Redis says unasked, and must not wait.
+    /// A connection to this address. `pushed` hears what Redis says unasked, and when the connection is lost; it must not wait.
     pub(super) async fn connect(
         &self,
         address: &Address,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> Result<MultiplexedConnection, Trouble> {
-        let alive = socket2::TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(alive);
+    ) -> Result<Pipe, Trouble> {
+        let greeting = self.greeting()?;
+        let stream = TcpStream::connect((&address.host[..], address.port)).await?;
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1))?;
         #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(USER_TIMEOUT);
-        // RESP3 tells at once when the connection is lost; RESP2 only with the next command.
-        let mut settings = self.settings.clone().set_protocol(ProtocolVersion::RESP3);
-        if let Some(path) = &self.password_file {
-            settings = settings.set_password(password(path)?);
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        let pipe = match &self.tls {
+            Some(files) => {
+                let name = ServerName::try_from(address.host.clone())
+                    .map_err(|_| Trouble(format!("{} is no name that a certificate could have", address.host).into()))?;
+                let connector = TlsConnector::from(Arc::new(files.config()?));
+                Pipe::over(connector.connect(name, stream).await?, pushed)
+            }
+            None => Pipe::over(stream, pushed),
+        };
+        let mut answers = pipe.ask(greeting.cmd_iter()).await?;
+        // That it does not want to know who we are is no harm.
+        answers.truncate(answers.len() - INTRODUCTION.len());
+        for answer in answers {
+            answer.extract_error()?;
         }
-        let (host, port) = (address.host.clone(), address.port);
-        let addr = match self.tls {
-            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-            None => ConnectionAddr::Tcp(host, port),
+        Ok(pipe)
+    }
+
+    /// What is said first. RESP3, as it has one way to say that there is nothing, and tells unasked what a Sentinel's subscriber
+    /// wants to know.
+    fn greeting(&self) -> Result<Pipeline, Trouble> {
+        let mut greeting = Pipeline::new();
+        greeting.cmd("HELLO").arg(3);
+        let password = match &self.password_file {
+            Some(path) => Some(password(path)?),
+            None => self.settings.password().map(str::to_owned),
         };
-        let info = addr.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(settings);
-        let client = match &self.tls {
-            Some(files) => Client::build_with_tls(info, files.read()?)?,
-            None => Client::open(info)?,
-        };
-        let config = AsyncConnectionConfig::new()
-            // Every call has its own end; a second timer each would only cost.
-            .set_response_timeout(None)
-            .set_connection_timeout(None)
-            .set_push_sender(move |push| {
-                pushed(push);
-                Ok::<_, SendError>(())
-            });
-        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+        if let Some(password) = password {
+            greeting.arg("AUTH").arg(self.settings.username().unwrap_or("default")).arg(password);
+        }
+        if self.settings.db() != 0 {
+            greeting.cmd("SELECT").arg(self.settings.db());
+        }
+        for (name, value) in INTRODUCTION {
+            greeting.cmd("CLIENT").arg("SETINFO").arg(name).arg(value);
+        }
+        Ok(greeting)
     }
 
     /// Whether what lies in files is what it should be, now.
@@ -93,24 +114,38 @@ impl Access {
     pub(super) fn check(&self) -> Result<(), Trouble> {
         self.password_file.as_deref().map(password).transpose()?;
         let Some(files) = &self.tls else { return Ok(()) };
-        if let Some(path) = &files.ca
-            && !fs::read_to_string(path).map_err(|error| unreadable(path, &error))?.contains("BEGIN CERTIFICATE")
-        {
-            return Err(unreadable(path, &io::Error::other("it holds no certificate in PEM")));
-        }
-        let addr = ConnectionAddr::TcpTls { host: "redis".to_owned(), port: 0, insecure: false, tls_params: None };
-        Client::build_with_tls(addr, files.read()?)?;
-        Ok(())
+        files.config().map(drop)
     }
 }
 
 impl TlsFiles {
-    fn read(&self) -> Result<TlsCertificates, Trouble> {
-        let read = |path: &PathBuf| fs::read(path).map_err(|error| unreadable(path, &error));
-        let identity = self.identity.as_ref();
-        let client_tls = identity
-            .map(|(cert, key)| Ok::<_, Trouble>(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }));
-        Ok(TlsCertificates { client_tls: client_tls.transpose()?, root_cert: self.ca.as_ref().map(read).transpose()? })
+    fn config(&self) -> Result<ClientConfig, Trouble> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca {
+            Some(path) => {
+                for certificate in certificates(path)? {
+                    roots.add(certificate).map_err(|error| unreadable(path, &io::Error::other(error)))?;
+                }
+            }
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let Some((certificate, key)) = &self.identity else { return Ok(config.with_no_client_auth()) };
+        let bytes = fs::read(key).map_err(|error| unreadable(key, &error))?;
+        // The error may not be told: it could quote the key.
+        let read = PrivateKeyDer::from_pem_slice(&bytes)
+            .map_err(|_| unreadable(key, &io::Error::other("it holds no private key in PEM")))?;
+        config.with_client_auth_cert(certificates(certificate)?, read).map_err(|error| Trouble(error.to_string().into()))
+    }
+}
+
+/// The certificates in a PEM file, of which there must be one at least.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Trouble> {
+    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(unreadable(path, &io::Error::other("it holds no certificate in PEM"))),
     }
 }
 
@@ -130,6 +165,12 @@ fn password(path: &Path) -> Result<String, Trouble> {
 
 fn unreadable(path: &Path, error: &io::Error) -> Trouble {
     Trouble(format!("cannot read {}: {error}", path.display()).into())
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string().into())
+    }
 }
 
 impl From<RedisError> for Trouble {

@@ -208,8 +208,8 @@ impl Cluster {
         }
         others.extend(self.seeds.iter().filter(|seed| !known.iter().any(|(address, _)| address == *seed)).cloned());
         let asked = others.iter().map(|address| async move {
-            let redis = self.common.access.connect(address, drop).await?;
-            let mut connection = Connection::new(redis, Arc::new(Group::new()).admit());
+            let pipe = self.common.access.connect(address, drop).await?;
+            let mut connection = Connection::new(pipe, Arc::new(Group::new()).admit());
             ask(&mut connection, address).await
         });
         told.extend(join_all(asked.map(in_time)).await);

@@ -9,13 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{
-    Cmd, Pipeline, RedisResult, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
-};
+use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tokio::{sync::watch, time::timeout_at};
 
-use super::clock::RedisClock;
+use super::{clock::RedisClock, pipe::Pipe};
 use crate::session::{Time, millis};
 
 /// After so long with questions and no answer, a connection is given up: a black hole closes nothing. By time and not by
@@ -28,7 +25,7 @@ const YOUNG: Duration = Duration::from_millis(250);
 /// A connection that many calls use at once. Clones are the same connection.
 #[derive(Clone)]
 pub(super) struct Connection {
-    redis: MultiplexedConnection,
+    pipe: Pipe,
     health: Arc<Health>,
     /// Whether this clone asks a node of a cluster for what is just being moved to it.
     asking: bool,
@@ -137,8 +134,8 @@ impl Health {
 }
 
 impl Connection {
-    pub(super) fn new(redis: MultiplexedConnection, health: Arc<Health>) -> Self {
-        Self { redis, health, asking: false }
+    pub(super) fn new(pipe: Pipe, health: Arc<Health>) -> Self {
+        Self { pipe, health, asking: false }
     }
 
     /// The same, to ask a node of a cluster for what is just being moved to it.
@@ -151,29 +148,30 @@ impl Connection {
         &self.health.clock
     }
 
-    pub(super) async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
-        if self.asking {
-            let mut both = Pipeline::with_capacity(2);
-            both.cmd("ASKING").add_command(command.clone());
-            let answers = self.redis.req_packed_commands(&both, 0, 2).await?;
-            return answers.into_iter().next_back().unwrap_or(Value::Nil).extract_error();
-        }
-        self.redis.req_packed_command(command).await?.extract_error()
+    pub(super) async fn request(&self, command: &Cmd) -> RedisResult<Value> {
+        let answers = self.ask(std::iter::once(command)).await?;
+        // As many answers as there are commands.
+        answers.into_iter().next_back().unwrap_or(Value::Nil).extract_error()
     }
 
     /// The answers to all the commands, sent in one write. One error among them is an error of all.
-    pub(super) async fn request_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        let answers = if self.asking {
-            let mut all = Pipeline::with_capacity(2 * commands.len());
-            for command in commands.cmd_iter() {
-                all.cmd("ASKING").add_command(command.clone());
-            }
-            let answers = self.redis.req_packed_commands(&all, 0, all.len()).await?;
-            answers.into_iter().skip(1).step_by(2).collect()
-        } else {
-            self.redis.req_packed_commands(commands, 0, commands.len()).await?
-        };
-        answers.into_iter().map(Value::extract_error).collect()
+    pub(super) async fn request_all(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let answers = self.ask(commands.cmd_iter()).await?;
+        if answers.iter().any(|answer| matches!(answer, Value::ServerError(_))) {
+            return answers.into_iter().map(Value::extract_error).collect();
+        }
+        Ok(answers)
+    }
+
+    async fn ask<'c>(&self, commands: impl Iterator<Item = &'c Cmd>) -> RedisResult<Vec<Value>> {
+        if !self.asking {
+            return self.pipe.ask(commands).await;
+        }
+        let asking = cmd("ASKING");
+        let mut answers = self.pipe.ask(commands.flat_map(|command| [&asking, command])).await?;
+        let mut is_commands = [false, true].into_iter().cycle();
+        answers.retain(|_| is_commands.next() == Some(true));
+        Ok(answers)
     }
 
     pub(super) fn is_broken(&self) -> bool {

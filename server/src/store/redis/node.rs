@@ -193,8 +193,8 @@ impl Manager {
                 health.lost();
             }
         };
-        let redis = self.common.access.connect(&address, lost).await?;
-        let mut connection = Connection::new(redis, health);
+        let pipe = self.common.access.connect(&address, lost).await?;
+        let connection = Connection::new(pipe, health);
 
         let mut greeting = Pipeline::new();
         for script in self.common.scripts.all() {

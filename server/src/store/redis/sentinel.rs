@@ -13,11 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{
-    Pipeline, PushInfo, PushKind, RedisResult, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
-    from_redis_value,
-};
+use redis::{Pipeline, PushInfo, PushKind, RedisResult, Value, from_redis_value};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -28,6 +24,7 @@ use tracing::{debug, info};
 use super::{
     access::{Access, Trouble},
     connection::Group,
+    pipe::Pipe,
     url::Address,
 };
 
@@ -184,10 +181,16 @@ impl Sentinels {
                 tells.notify_one();
             }
         };
-        let mut sentinel = timeout(ANSWER, self.access.connect(&self.addresses[at], pushed)).await.map_err(late)??;
-        timeout(ANSWER, sentinel.subscribe(&EVENTS[..])).await.map_err(late)??;
+        let sentinel = timeout(ANSWER, self.access.connect(&self.addresses[at], pushed)).await.map_err(late)??;
+        let mut subscribe = Pipeline::with_capacity(EVENTS.len());
+        for event in EVENTS {
+            subscribe.cmd("SUBSCRIBE").arg(event);
+        }
+        for answer in timeout(ANSWER, sentinel.ask(subscribe.cmd_iter())).await.map_err(late)?? {
+            answer.extract_error()?;
+        }
         loop {
-            let (view, failing_over) = timeout(ANSWER, self.ask(&mut sentinel)).await.map_err(late)??;
+            let (view, failing_over) = timeout(ANSWER, self.ask(&sentinel)).await.map_err(late)??;
             self.learn(at, view, began.swap(false, Ordering::Relaxed), failing_over);
             sleep(SPACING).await;
             tokio::select! {
@@ -199,12 +202,12 @@ impl Sentinels {
     }
 
     /// What a Sentinel tells, and whether it leads a failover that has no new master yet.
-    async fn ask(&self, sentinel: &mut MultiplexedConnection) -> Result<(View, bool), Trouble> {
+    async fn ask(&self, sentinel: &Pipe) -> Result<(View, bool), Trouble> {
         // The epoch first: a failover between the two gives a new address of an old epoch, which is not believed yet.
         let mut questions = Pipeline::with_capacity(2);
         questions.cmd("SENTINEL").arg("MASTER").arg(&self.name);
         questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
-        let answers = sentinel.req_packed_commands(&questions, 0, questions.len()).await?;
+        let answers = sentinel.ask(questions.cmd_iter()).await?;
         let answers: RedisResult<Vec<Value>> = answers.into_iter().map(Value::extract_error).collect();
         let answers = answers.map_err(|error| {
             let is_unknown = error.detail().is_some_and(|detail| detail.contains("No such master"));

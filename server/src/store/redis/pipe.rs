@@ -1,0 +1,412 @@
+//! A connection that many ask on at once. A question is written behind those that wait to be sent, and all of them go out in one
+//! write; answers come in the same order, and each is handed to whom it belongs. redis-rs's own does the same with a channel, a
+//! channel back for each question, and a parser for everything (measured: see `bench/README.md`).
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, BytesMut};
+use redis::{Cmd, PushInfo, PushKind, RedisError, RedisResult, Value};
+use slab::Slab;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
+
+use super::resp;
+
+/// How much is read at once, at least.
+const READ: usize = 16 << 10;
+
+/// Clones are the same connection, which ends with the last of them.
+#[derive(Clone)]
+pub(super) struct Pipe(Arc<End>);
+
+/// The end of the pipe that is asked on.
+struct End(Arc<Mutex<Questions>>);
+
+/// What is under way.
+#[derive(Default)]
+struct Questions {
+    /// Not sent yet.
+    outgoing: Vec<u8>,
+    /// By their place, in the order that they were asked in.
+    order: VecDeque<usize>,
+    places: Slab<Place>,
+    /// Who sends and receives, while there is nothing to do.
+    driver: Option<Waker>,
+    /// Why nothing can be asked any more.
+    over: Option<(io::ErrorKind, &'static str)>,
+}
+
+/// A question.
+struct Place {
+    answers: Vec<Value>,
+    /// How many more will come.
+    missing: usize,
+    /// Who waits for them.
+    asks: Option<Waker>,
+    /// Nobody does any more.
+    is_abandoned: bool,
+}
+
+/// A question that waits for its answers.
+struct Ask<'a> {
+    questions: &'a Mutex<Questions>,
+    place: usize,
+}
+
+fn lock(questions: &Mutex<Questions>) -> MutexGuard<'_, Questions> {
+    // Nothing panics under this lock.
+    questions.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn io_error((kind, why): (io::ErrorKind, &'static str)) -> RedisError {
+    io::Error::new(kind, why).into()
+}
+
+impl Pipe {
+    /// A pipe over this stream. `pushed` hears what Redis says unasked, and when the connection is lost; it must not wait. Must be
+    /// called within a runtime.
+    pub(super) fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        pushed: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> Self {
+        let questions = Arc::new(Mutex::new(Questions::default()));
+        let mut driver = Driver {
+            stream,
+            questions: Arc::clone(&questions),
+            sending: Vec::new(),
+            sent: 0,
+            is_flushed: true,
+            incoming: BytesMut::new(),
+            pushed,
+        };
+        tokio::spawn(async move {
+            let over = poll_fn(|context| driver.poll(context)).await;
+            driver.end(over);
+        });
+        Self(Arc::new(End(questions)))
+    }
+
+    /// Asks, and waits for one answer to each of the commands. Errors among them are answers, too.
+    ///
+    /// # Errors
+    /// When the connection is lost, or was.
+    pub(super) async fn ask<'c>(&self, commands: impl Iterator<Item = &'c Cmd>) -> RedisResult<Vec<Value>> {
+        let mut ask = self.put(commands)?;
+        poll_fn(|context| ask.poll(context)).await
+    }
+
+    fn put<'c>(&self, commands: impl Iterator<Item = &'c Cmd>) -> RedisResult<Ask<'_>> {
+        let questions = &self.0.0;
+        let mut under_way = lock(questions);
+        if let Some(over) = under_way.over {
+            return Err(io_error(over));
+        }
+        let mut missing = 0;
+        for command in commands {
+            command.write_packed_command(&mut under_way.outgoing);
+            missing += 1;
+        }
+        let answers = Vec::with_capacity(missing);
+        let place = under_way.places.insert(Place { answers, missing, asks: None, is_abandoned: false });
+        under_way.order.push_back(place);
+        under_way.wake_driver();
+        Ok(Ask { questions, place })
+    }
+}
+
+impl Questions {
+    fn wake_driver(&mut self) {
+        // Once is enough: it takes all that is there.
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    /// Hands the next answer to whom it belongs.
+    fn answer(&mut self, answer: Value) -> Result<(), (io::ErrorKind, &'static str)> {
+        let place = self.order.front().and_then(|at| Some((*at, self.places.get_mut(*at)?)));
+        let Some((at, place)) = place else {
+            return Err((io::ErrorKind::InvalidData, "an answer that nobody asked for"));
+        };
+        place.answers.push(answer);
+        place.missing -= 1;
+        if place.missing == 0 {
+            self.order.pop_front();
+            if place.is_abandoned {
+                self.places.remove(at);
+            } else if let Some(asks) = place.asks.take() {
+                asks.wake();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ask<'_> {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<RedisResult<Vec<Value>>> {
+        let mut questions = lock(self.questions);
+        let over = questions.over;
+        let place = &mut questions.places[self.place];
+        if place.missing == 0 {
+            return Poll::Ready(Ok(mem::take(&mut place.answers)));
+        }
+        if let Some(over) = over {
+            return Poll::Ready(Err(io_error(over)));
+        }
+        match &mut place.asks {
+            Some(asks) if asks.will_wake(context.waker()) => {}
+            asks => *asks = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Ask<'_> {
+    fn drop(&mut self) {
+        let mut questions = lock(self.questions);
+        let is_over = questions.over.is_some();
+        let place = &mut questions.places[self.place];
+        if place.missing == 0 || is_over {
+            questions.places.remove(self.place);
+        } else {
+            place.is_abandoned = true;
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut questions = lock(&self.0);
+        questions.over.get_or_insert((io::ErrorKind::NotConnected, "nobody asks any more"));
+        questions.wake_driver();
+    }
+}
+
+/// Sends questions and receives answers.
+struct Driver<S, P> {
+    stream: S,
+    questions: Arc<Mutex<Questions>>,
+    sending: Vec<u8>,
+    sent: usize,
+    is_flushed: bool,
+    incoming: BytesMut,
+    pushed: P,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
+    /// Does what there is to do; ready when the connection is over, with the reason.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(io::ErrorKind, &'static str)> {
+        {
+            let mut questions = lock(&self.questions);
+            if let Some(over) = questions.over {
+                return Poll::Ready(over);
+            }
+            // Before it is looked whether there is anything to send: what is asked from now on wakes this again.
+            questions.driver.get_or_insert_with(|| context.waker().clone());
+        }
+        match self.poll_send(context) {
+            Poll::Ready(over) => Poll::Ready(over),
+            Poll::Pending => self.poll_receive(context),
+        }
+    }
+
+    /// Never ready but with the end.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<(io::ErrorKind, &'static str)> {
+        loop {
+            if self.sent == self.sending.len() {
+                self.sending.clear();
+                self.sent = 0;
+                mem::swap(&mut self.sending, &mut lock(&self.questions).outgoing);
+                if self.sending.is_empty() {
+                    if !self.is_flushed {
+                        match ready!(Pin::new(&mut self.stream).poll_flush(context)) {
+                            Ok(()) => self.is_flushed = true,
+                            Err(error) => return Poll::Ready(lost(&error)),
+                        }
+                    }
+                    return Poll::Pending;
+                }
+            }
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.sending[self.sent..])) {
+                Ok(0) => return Poll::Ready((io::ErrorKind::WriteZero, "nothing can be written")),
+                Ok(written) => self.sent += written,
+                Err(error) => return Poll::Ready(lost(&error)),
+            }
+            self.is_flushed = false;
+        }
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<(io::ErrorKind, &'static str)> {
+        loop {
+            self.incoming.reserve(READ);
+            match ready!(poll_read_buf(Pin::new(&mut self.stream), context, &mut self.incoming)) {
+                Ok(0) => return Poll::Ready((io::ErrorKind::UnexpectedEof, "Redis has closed the connection")),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(lost(&error)),
+            }
+            if let Err(over) = self.hand_out() {
+                return Poll::Ready(over);
+            }
+        }
+    }
+
+    /// Hands out the answers that are all there.
+    fn hand_out(&mut self) -> Result<(), (io::ErrorKind, &'static str)> {
+        let garbled = |_| (io::ErrorKind::InvalidData, "what came is no RESP");
+        let mut questions = lock(&self.questions);
+        while let Some((answer, length)) = resp::read(&self.incoming).map_err(garbled)? {
+            self.incoming.advance(length);
+            match answer {
+                // To subscribe to a channel is answered by a push.
+                Value::Push { kind, data } if kind != PushKind::Subscribe => (self.pushed)(PushInfo { kind, data }),
+                answer => questions.answer(answer)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells all that wait.
+    fn end(&mut self, over: (io::ErrorKind, &'static str)) {
+        let mut questions = lock(&self.questions);
+        if questions.over.is_some() {
+            // It was not lost: nobody asks any more.
+            return;
+        }
+        (self.pushed)(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
+        questions.over = Some(over);
+        questions.order.clear();
+        questions.places.retain(|_, place| !place.is_abandoned);
+        questions.places.iter_mut().filter_map(|(_, place)| place.asks.take()).for_each(Waker::wake);
+    }
+}
+
+fn lost(error: &io::Error) -> (io::ErrorKind, &'static str) {
+    (error.kind(), "the connection is lost")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use futures_util::future::{join_all, poll_immediate};
+    use redis::{Pipeline, cmd};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        task::yield_now,
+        time::sleep,
+    };
+
+    use super::*;
+
+    /// A pipe, Redis's end of it, and how often it was told that the connection is lost.
+    fn pipe() -> (Pipe, DuplexStream, Arc<AtomicUsize>) {
+        // So narrow that hardly anything is read or written at once.
+        let (stream, redis) = duplex(7);
+        let losses = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&losses);
+        let pushed = move |push: PushInfo| {
+            assert_eq!(push.kind, PushKind::Disconnection);
+            counts.fetch_add(1, Ordering::Relaxed);
+        };
+        (Pipe::over(stream, pushed), redis, losses)
+    }
+
+    fn echo(text: &str) -> Cmd {
+        let mut echo = cmd("ECHO");
+        echo.arg(text);
+        echo
+    }
+
+    /// Answers every ECHO, for ever.
+    async fn serve(mut redis: DuplexStream) {
+        let (mut asked, mut chunk) = (Vec::new(), [0; 64]);
+        loop {
+            while let Ok(Some((Value::Array(words), length))) = resp::read(&asked) {
+                asked.drain(..length);
+                let Value::BulkString(text) = &words[1] else { panic!("{words:?}") };
+                redis.write_all(format!("${}\r\n", text.len()).as_bytes()).await.unwrap();
+                redis.write_all(&[text, &b"\r\n"[..]].concat()).await.unwrap();
+            }
+            match redis.read(&mut chunk).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => asked.extend(&chunk[..read]),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn everyone_gets_the_answers_to_their_own_questions() {
+        let (pipe, redis, losses) = pipe();
+        let server = tokio::spawn(serve(redis));
+        let calls = (0..100).map(|number| {
+            let pipe = pipe.clone();
+            async move {
+                let mut two = Pipeline::new();
+                two.add_command(echo(&format!("{number}a"))).add_command(echo(&"b".repeat(number)));
+                if number % 7 == 0 {
+                    // Goes before the answers come.
+                    assert!(poll_immediate(pipe.ask(two.cmd_iter())).await.is_none());
+                    return;
+                }
+                let answers = pipe.ask(two.cmd_iter()).await.unwrap();
+                let text = |text: String| Value::BulkString(text.into_bytes());
+                assert_eq!(answers, [text(format!("{number}a")), text("b".repeat(number))]);
+            }
+        });
+        join_all(calls).await;
+        assert!(lock(&pipe.0.0).order.is_empty() && lock(&pipe.0.0).places.is_empty(), "nothing is kept");
+        drop(pipe);
+        server.await.expect("Redis's end is closed");
+        assert_eq!(losses.load(Ordering::Relaxed), 0, "it was not lost");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_when_the_connection_is_lost_and_so_is_whoever_comes_then() {
+        let (pipe, redis, losses) = pipe();
+        let commands = [echo("x")];
+        let mut waits = Box::pin(pipe.ask(commands.iter()));
+        assert!(poll_immediate(&mut waits).await.is_none());
+        drop(redis);
+        assert!(waits.await.unwrap_err().is_io_error());
+        assert!(pipe.ask(commands.iter()).await.unwrap_err().is_io_error());
+        assert_eq!(losses.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_ends_the_connection() {
+        for wrong in ["HTTP/1.1 400\r\n", ":1\r\n:2\r\n"] {
+            let (pipe, mut redis, losses) = pipe();
+            let commands = [echo("x")];
+            let mut waits = Box::pin(pipe.ask(commands.iter()));
+            assert!(poll_immediate(&mut waits).await.is_none());
+            redis.write_all(wrong.as_bytes()).await.unwrap();
+            let _ = waits.await;
+            while losses.load(Ordering::Relaxed) == 0 {
+                yield_now().await;
+            }
+            assert!(pipe.ask(commands.iter()).await.is_err(), "{wrong:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipe_that_cannot_be_written_to_ends_with_its_last_clone() {
+        let (pipe, mut redis, _) = pipe();
+        let commands = [echo(&"x".repeat(100))];
+        assert!(poll_immediate(pipe.ask(commands.iter())).await.is_none());
+        sleep(Duration::from_secs(1)).await;
+        drop(pipe);
+        let mut all = Vec::new();
+        redis.read_to_end(&mut all).await.unwrap();
+        assert!(all.len() < 100, "{}", all.len());
+    }
+}
