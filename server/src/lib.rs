@@ -15,9 +15,10 @@
 //! - [`store`]: what a store promises, in words; [`store::memory`] and [`store::redis`] keep it.
 //! - [`rules`]: what Open, Save and Destroy mean.
 //! - [`grpc`]: protobuf in, protobuf out, and the one table of status codes.
-//! - [`serve`]: the service as a function of its edges.
-//! - [`config`]: the command line. [`clock`] and [`random`]: the doors that time and chance come in by. [`metrics`]: what is
-//!   counted on the way.
+//! - [`serve`]: the service as a function of its edges. [`shard`]: its threads, their sockets, and HTTP/2; `routes`: whom a call
+//!   goes to.
+//! - [`config`]: the command line. [`clock`] and [`random`]: the doors that time and chance come in by. `deadline`: how long
+//!   anything may take. [`metrics`]: what is counted on the way.
 //!
 //! The crate exists for its binary; what is public here is for the tests, and may change in any version.
 

@@ -9,10 +9,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::poll_fn;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Response,
-    header::CONTENT_TYPE,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use hyper::body::{Body, Frame};
 use prost::Message;
 use tonic::Status;
@@ -131,10 +128,7 @@ impl Body for Reply {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Self::Others(body) = &mut *self {
             return Pin::new(body).poll_frame(context);
         }
@@ -157,5 +151,107 @@ impl Body for Reply {
             Self::Nothing => true,
             Self::Others(body) => body.is_end_stream(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use futures_util::FutureExt;
+    use sessiond_proto::v1::{OpenRequest, SaveResponse};
+    use tonic::Code;
+
+    use super::*;
+
+    /// A body that comes in pieces; after them it ends, or says nothing more.
+    struct Pieces {
+        pieces: VecDeque<Bytes>,
+        ends: bool,
+    }
+
+    impl Pieces {
+        fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
+            Self { pieces: pieces.into_iter().map(Bytes::copy_from_slice).collect(), ends: true }
+        }
+    }
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            match self.pieces.pop_front() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+                None if self.ends => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    /// What the handler was given, or the code that it was not asked for.
+    fn read(body: Pieces) -> Result<OpenRequest, Code> {
+        // Nothing here waits for anything that is not there already.
+        super::read(body).now_or_never().expect("an answer").map_err(|status| status.code())
+    }
+
+    fn framed(message: &impl Message) -> Vec<u8> {
+        [&[0][..], &(message.encoded_len() as u32).to_be_bytes(), &message.encode_to_vec()].concat()
+    }
+
+    #[test]
+    fn a_message_is_read_however_it_comes() {
+        let request = OpenRequest { id: "x".repeat(65), no_renew: true };
+        let bytes = framed(&request);
+        assert_eq!(read(Pieces::of([&bytes[..]])), Ok(request.clone()));
+        assert_eq!(read(Pieces::of(bytes.chunks(1))), Ok(request.clone()));
+        for at in 0..=bytes.len() {
+            let (first, second) = bytes.split_at(at);
+            assert_eq!(read(Pieces::of([first, second])), Ok(request.clone()), "in two, at {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_message_is_refused() {
+        let bytes = framed(&OpenRequest::default());
+        let two = [&bytes[..], &bytes].concat();
+        for wrong in
+            [&b""[..], b"\0\0", b"\0\0\0\0\x64too short", b"\0\0\0\0\0x", b"\x02\0\0\0\0", b"\0\0\0\0\x01\xff", &two]
+        {
+            assert_eq!(read(Pieces::of([wrong])), Err(Code::InvalidArgument), "{}", wrong.escape_ascii());
+            assert_eq!(read(Pieces::of(wrong.chunks(1))), Err(Code::InvalidArgument), "{}", wrong.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_will_not_be_read_is_refused_before_it_has_come() {
+        let endless = |head: &'static [u8]| Pieces { ends: false, ..Pieces::of([head]) };
+        assert_eq!(read(endless(b"\0\0\x10\0\x01")), Err(Code::InvalidArgument), "more than a MiB");
+        assert_eq!(read(endless(b"\x01\0\0\0\x01")), Err(Code::Unimplemented), "compressed");
+        assert!(super::read::<OpenRequest>(endless(b"\0\0\x10\0\0")).now_or_never().is_none(), "a MiB is waited for");
+        let status = super::read::<OpenRequest>(endless(b"\x01")).now_or_never();
+        assert!(status.is_none(), "a head that is not all there");
+        assert_eq!(status::compressed().metadata().get("grpc-accept-encoding").unwrap(), "identity");
+    }
+
+    #[test]
+    fn an_answer_is_a_message_and_then_that_all_went_well() {
+        let message = SaveResponse::default();
+        let mut response = Reply::message(&message);
+        assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), "application/grpc");
+        let mut next = || {
+            let frame = poll_fn(|context| Pin::new(response.body_mut()).poll_frame(context)).now_or_never().unwrap();
+            frame.map(Result::unwrap)
+        };
+        assert_eq!(next().unwrap().into_data().unwrap(), framed(&message));
+        assert_eq!(next().unwrap().into_trailers().unwrap().get("grpc-status").unwrap(), "0");
+        assert!(next().is_none() && response.body().is_end_stream());
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_head() {
+        let response = Reply::refusal(Status::not_found("gone"));
+        assert!(response.body().is_end_stream());
+        assert_eq!(response.headers().get("grpc-status").unwrap(), "5");
     }
 }

@@ -70,8 +70,9 @@ impl Access {
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         let pipe = match &self.tls {
             Some(files) => {
-                let name = ServerName::try_from(address.host.clone())
-                    .map_err(|_| Trouble(format!("{} is no name that a certificate could have", address.host).into()))?;
+                let name = ServerName::try_from(address.host.clone()).map_err(|_| {
+                    Trouble(format!("{} is no name that a certificate could have", address.host).into())
+                })?;
                 let connector = TlsConnector::from(Arc::new(files.config()?));
                 Pipe::over(connector.connect(name, stream).await?, pushed)
             }
@@ -135,7 +136,9 @@ impl TlsFiles {
         // The error may not be told: it could quote the key.
         let read = PrivateKeyDer::from_pem_slice(&bytes)
             .map_err(|_| unreadable(key, &io::Error::other("it holds no private key in PEM")))?;
-        config.with_client_auth_cert(certificates(certificate)?, read).map_err(|error| Trouble(error.to_string().into()))
+        config
+            .with_client_auth_cert(certificates(certificate)?, read)
+            .map_err(|error| Trouble(error.to_string().into()))
     }
 }
 
