@@ -93,7 +93,7 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     }
     let load_average = noise::load_average();
     eprintln!("building and starting what is measured");
-    let mut bench = Bench::start(plan.time, options.other.as_deref()).await?;
+    let mut bench = Bench::start(&plan, options.other.as_deref()).await?;
     bench.fill(&plan.cells).await?;
     let mut cells: Vec<Measured> =
         plan.cells.iter().map(|cell| Measured { cell: *cell, samples: Vec::new(), syscalls: None }).collect();

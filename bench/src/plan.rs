@@ -17,6 +17,10 @@ pub enum Who {
     Textbook,
     /// sessiond on Redis.
     Redis,
+    /// sessiond on a Redis that it speaks to over TLS.
+    Tls,
+    /// sessiond on a Redis that keeps an append-only file.
+    Aof,
     /// Another build of sessiond on the same Redis, for what a change bought.
     Other,
     /// sessiond on its memory store.
@@ -94,6 +98,8 @@ impl fmt::Display for Who {
             Self::Tuned => "tuned echo",
             Self::Textbook => "textbook",
             Self::Redis => "sessiond, Redis",
+            Self::Tls => "sessiond, Redis over TLS",
+            Self::Aof => "sessiond, Redis with AOF",
             Self::Other => "other sessiond",
             Self::Memory => "sessiond, memory",
             Self::Direct => "direct",
@@ -149,6 +155,16 @@ pub const HALF: usize = 512;
 const ALL: [What; 8] =
     [What::Open, What::Malformed, What::Miss, What::Replace, What::Change, What::Mix, What::Create, What::Destroy];
 
+/// A cell, and behind it what is compared with it: sessiond on a Redis that is run in another way.
+fn beside(cell: Cell) -> Vec<Cell> {
+    let twin = |who| vec![cell, Cell { who, ..cell }];
+    match cell {
+        Cell { who: Who::Redis, what: What::Open, shape: MAIN, size: HALF } => twin(Who::Tls),
+        Cell { who: Who::Redis, what: What::Replace | What::Change, shape: MAIN, size: HALF } => twin(Who::Aof),
+        _ => vec![cell],
+    }
+}
+
 impl Plan {
     /// Of this extent.
     pub fn of(extent: Extent) -> Self {
@@ -189,8 +205,9 @@ impl Plan {
                 }
             }
         }
+        let cells = cells.into_iter().flat_map(beside).collect();
         let (rounds, warm, run) = match extent {
-            Extent::Quick => (3, 50, 200),
+            Extent::Quick => (3, 50, 150),
             Extent::Usual => (5, 150, 750),
             Extent::Full => (5, 200, 1000),
         };
@@ -240,6 +257,17 @@ mod tests {
             let each = plan.time.warm + plan.time.run + Duration::from_millis(50);
             let all = each * (plan.cells.len() * plan.rounds) as u32;
             assert!(all < Duration::from_secs(most - 15), "{extent:?}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn a_redis_run_in_another_way_is_measured_right_behind_the_usual_one() {
+        for extent in [Extent::Quick, Extent::Usual, Extent::Full] {
+            let cells = Plan::of(extent).cells;
+            for (who, count) in [(Who::Tls, 1), (Who::Aof, 2)] {
+                let behind = |pair: &&[Cell]| pair[1].who == who && pair[0] == Cell { who: Who::Redis, ..pair[1] };
+                assert_eq!(cells.windows(2).filter(behind).count(), count, "{extent:?}: {who}");
+            }
         }
     }
 

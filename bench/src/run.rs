@@ -1,25 +1,17 @@
 //! Runs the plan: takes a sample of each cell in each round.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    io, mem,
-    ops::Range,
-    path::Path,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::HashMap, mem, ops::Range, path::Path, rc::Rc, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
-    accounts::{Machine, Usage, forget_peak, memory, own_cpu},
+    accounts::{Mark, forget_peak, memory},
     contestants::Contestants,
     direct, load,
     load::{Callers, Time, Work},
-    plan::{Cell, FULL, What, Who},
+    plan::{Cell, FULL, Plan, What, Who},
     syscalls::{Counting, Syscalls},
     wire::{self, Method},
 };
@@ -68,35 +60,13 @@ pub struct Bench {
     foreign: (Duration, Duration),
 }
 
-/// The accounts at one moment.
-#[derive(Clone, Copy)]
-struct Mark {
-    at: Instant,
-    server: Usage,
-    redis: Usage,
-    own: Duration,
-    machine: Machine,
-}
-
-impl Mark {
-    fn now(server: u32, redis: u32) -> io::Result<Self> {
-        Ok(Self {
-            server: Usage::of(server)?,
-            redis: Usage::of(redis)?,
-            own: own_cpu(),
-            machine: Machine::now()?,
-            at: Instant::now(),
-        })
-    }
-}
-
 impl Bench {
-    /// Starts the contestants, and another build of sessiond, if there is one to compare with.
+    /// Starts what this plan needs, and another build of sessiond, if there is one to compare with.
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn start(time: Time, other: Option<&Path>) -> anyhow::Result<Self> {
-        let contestants = Contestants::start(other).await?;
+    pub async fn start(plan: &Plan, other: Option<&Path>) -> anyhow::Result<Self> {
+        let (contestants, time) = (Contestants::start(&plan.cells, other).await?, plan.time);
         let (ids, made, calls) = (HashMap::new(), HashMap::new(), HashMap::new());
         Ok(Self { contestants, time, ids, made, calls, foreign: Default::default() })
     }
@@ -124,8 +94,8 @@ impl Bench {
                         redis::cmd("SET").arg(key).arg(&value).exec_async(&mut redis).await?;
                     }
                 }
-                Who::Textbook | Who::Redis | Who::Other | Who::Memory if self.ids.contains_key(&(who, size)) => {}
-                Who::Textbook | Who::Redis | Who::Other | Who::Memory => {
+                _ if self.ids.contains_key(&(who, size)) => {}
+                Who::Textbook | Who::Redis | Who::Tls | Who::Aof | Who::Other | Who::Memory => {
                     // So many that none is saved more than some times within three seconds, which would be long rings.
                     let count = if size > 1024 { 2_000 } else { 10_000 };
                     let ids = self.create(who, size, count).await?;
@@ -146,9 +116,9 @@ impl Bench {
     /// # Errors
     /// When any call fails, or is answered with what it should not be.
     pub async fn measure(&mut self, cell: Cell) -> anyhow::Result<Sample> {
-        let ((server, address), redis) = (self.contestants.place(cell.who), self.contestants.redis_pid());
+        let ((server, address), redis) = (self.contestants.place(cell.who), self.contestants.redis_pid(cell.who));
         let mut marks = Vec::with_capacity(2);
-        let mut mark = || Mark::now(server, redis).map(|now| marks.push(now));
+        let mut mark = || Mark::now(server, redis, &[]).map(|now| marks.push(now));
         let (calls, [p50, p99, p999]) = if cell.who == Who::Direct {
             forget_peak(server);
             let told = self.contestants.direct(cell.shape.0 * cell.shape.1, self.time, cell.size, mark).await;
@@ -169,9 +139,9 @@ impl Bench {
         let [begun, ended] = marks[..] else { anyhow::bail!("{}: not measured", cell.name()) };
         anyhow::ensure!(calls > 0, "{}: no call ended in time", cell.name());
         let (server_used, redis_used) = (ended.server - begun.server, ended.redis - begun.redis);
-        let own = ended.own - begun.own;
+        let generator = ended.generator - begun.generator;
         let busy = ended.machine.busy.saturating_sub(begun.machine.busy);
-        self.foreign.0 += busy.saturating_sub(server_used.cpu + redis_used.cpu + own);
+        self.foreign.0 += busy.saturating_sub(server_used.cpu + redis_used.cpu + generator);
         self.foreign.1 += ended.machine.all.saturating_sub(begun.machine.all);
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / calls as f64;
         Ok(Sample {
@@ -181,7 +151,7 @@ impl Bench {
             p999,
             server: each(server_used.cpu),
             redis: each(redis_used.cpu),
-            generator: each(own),
+            generator: each(generator),
             waits: server_used.waits as f64 / calls as f64,
             evictions: server_used.evictions as f64 / calls as f64,
             peak: memory(server, "VmHWM")? as f64 / 1024.0,
