@@ -50,7 +50,24 @@ impl Part {
         Ok(part)
     }
 
-    async fn line(&mut self) -> anyhow::Result<String> {
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Says this line to it.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        Ok(self.input.write_all(format!("{line}\n").as_bytes()).await?)
+    }
+
+    /// The next line that it says.
+    ///
+    /// # Errors
+    /// When it says nothing for long, or has ended.
+    pub async fn line(&mut self) -> anyhow::Result<String> {
         let line = timeout(PATIENCE, self.output.next_line()).await.context("it says nothing")?;
         line?.context("it has ended")
     }
@@ -209,9 +226,8 @@ impl Contestants {
         size: usize,
         mut mark: impl FnMut() -> std::io::Result<()>,
     ) -> anyhow::Result<Told> {
-        let Part { input, .. } = &mut self.direct;
-        let load = format!("{callers} {} {} {size}\n", time.warm.as_micros(), time.run.as_micros());
-        input.write_all(load.as_bytes()).await?;
+        let load = format!("{callers} {} {} {size}", time.warm.as_micros(), time.run.as_micros());
+        self.direct.say(&load).await?;
         for word in ["begun", "ended"] {
             let line = self.direct.line().await?;
             anyhow::ensure!(line == word, "direct says {line:?} instead of {word:?}");

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use sessiond_bench::{
     figures::Figure,
+    generators,
     growth::Growth,
     noise::{self, Noise},
     picture,
@@ -59,11 +60,16 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    if env::args().nth(1).as_deref() == Some("tuned-echo") {
+    let part = env::args().nth(1);
+    if part.as_deref() == Some("tuned-echo") {
         return serve_tuned_echo();
     }
-    let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if part.as_deref() == Some(generators::ARGUMENT) {
+        runtime.block_on(LocalSet::new().run_until(generators::serve()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = Options::parse();
     let report = runtime.block_on(LocalSet::new().run_until(measure(&options)))?;
     print!("{}", table::report(&report));
     if let Some(path) = &options.json {
@@ -110,8 +116,13 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         }
     }
     let foreign = bench.foreign();
-    let asked =
-        |cell: &Cell| extent != Extent::Quick && cell.shape == MAIN && cell.size == HALF && cell.who != Who::Direct;
+    let asked = |cell: &Cell| {
+        extent != Extent::Quick
+            && cell.shape == MAIN
+            && cell.size == HALF
+            && cell.generators == 1
+            && cell.who != Who::Direct
+    };
     for measured in cells.iter_mut().filter(|measured| asked(&measured.cell)) {
         measured.syscalls = bench.syscalls(measured.cell).await?;
     }

@@ -65,6 +65,8 @@ pub struct Cell {
     pub shape: Shape,
     /// Bytes of a session's data.
     pub size: usize,
+    /// From how many processes, which share connections and calls evenly; one is the bench itself.
+    pub generators: usize,
 }
 
 /// How much is measured.
@@ -128,6 +130,16 @@ impl fmt::Display for Shape {
     }
 }
 
+impl Cell {
+    /// Its callers as the table shows them: `8x8`, or `8x8 from 4` processes.
+    pub fn shown_callers(&self) -> String {
+        match self.generators {
+            1 => self.shape.to_string(),
+            generators => format!("{} from {generators}", self.shape),
+        }
+    }
+}
+
 /// As they are called in the table.
 macro_rules! serialized_as_shown {
     ($($name:ident),*) => {$(
@@ -149,6 +161,8 @@ pub const MAIN: Shape = Shape(4, 16);
 pub const WIDE: Shape = Shape(64, 1);
 /// More than two cores can do.
 pub const FULL: Shape = Shape(4, 64);
+/// As many calls under way as [`MAIN`] has, in a shape that eight processes can share.
+pub const SHARED: Shape = Shape(8, 8);
 /// Half a KiB: what most figures are taken at.
 pub const HALF: usize = 512;
 
@@ -159,8 +173,8 @@ const ALL: [What; 8] =
 fn beside(cell: Cell) -> Vec<Cell> {
     let twin = |who| vec![cell, Cell { who, ..cell }];
     match cell {
-        Cell { who: Who::Redis, what: What::Open, shape: MAIN, size: HALF } => twin(Who::Tls),
-        Cell { who: Who::Redis, what: What::Replace | What::Change, shape: MAIN, size: HALF } => twin(Who::Aof),
+        Cell { who: Who::Redis, what: What::Open, shape: MAIN, size: HALF, .. } => twin(Who::Tls),
+        Cell { who: Who::Redis, what: What::Replace | What::Change, shape: MAIN, size: HALF, .. } => twin(Who::Aof),
         _ => vec![cell],
     }
 }
@@ -168,7 +182,7 @@ fn beside(cell: Cell) -> Vec<Cell> {
 impl Plan {
     /// Of this extent.
     pub fn of(extent: Extent) -> Self {
-        let cell = |who, what, shape, size| Cell { who, what, shape, size };
+        let cell = |who, what, shape, size| Cell { who, what, shape, size, generators: 1 };
         // What is compared stands side by side.
         let opens = |shape, size| {
             [Who::Echo, Who::Redis, Who::Tuned, Who::Textbook, Who::Memory, Who::Direct]
@@ -180,6 +194,10 @@ impl Plan {
                 [What::Replace, What::Create, What::Destroy].map(|what| cell(Who::Textbook, what, shape, size));
             ours(Who::Redis).chain(ours(Who::Memory)).chain(textbook)
         };
+        // The number of processes is all that differs.
+        let shared = [1, 2, 4, 8].into_iter().flat_map(|generators| {
+            [Who::Echo, Who::Redis].map(|who| Cell { generators, ..cell(who, What::Open, SHARED, HALF) })
+        });
         let mut cells: Vec<Cell> = Vec::new();
         let shapes = [MAIN, LONE, FULL, WIDE];
         match extent {
@@ -197,12 +215,16 @@ impl Plan {
                     cells.extend(opens(MAIN, size));
                     cells.extend([What::Replace, What::Change].map(|what| cell(Who::Redis, what, MAIN, size)));
                 }
+                cells.extend(shared);
+                // There is no time for all, and without a service fewer figures will do.
+                cells.retain(|cell| cell.who != Who::Direct || (cell.shape == MAIN && cell.size >= HALF));
             }
             Extent::Full => {
                 for (shape, size) in shapes.iter().flat_map(|shape| SIZES.map(|size| (*shape, size))) {
                     cells.extend(opens(shape, size));
                     cells.extend(rest(shape, size));
                 }
+                cells.extend(shared);
             }
         }
         let cells = cells.into_iter().flat_map(beside).collect();
@@ -269,6 +291,25 @@ mod tests {
                 assert_eq!(cells.windows(2).filter(behind).count(), count, "{extent:?}: {who}");
             }
         }
+    }
+
+    #[test]
+    fn what_several_processes_share_is_dealt_out_evenly() {
+        let cells = Plan::of(Extent::Usual).cells;
+        let shared: Vec<_> = cells.iter().filter(|cell| cell.shape == SHARED).collect();
+        assert_eq!(shared.iter().map(|cell| cell.generators).max(), Some(8));
+        for cell in shared {
+            assert_eq!(cell.shape.0 % cell.generators, 0, "{}", cell.name());
+            assert_eq!(cell.shape.0 * cell.shape.1, MAIN.0 * MAIN.1);
+        }
+        assert!(Plan::of(Extent::Quick).cells.iter().all(|cell| cell.generators == 1));
+    }
+
+    #[test]
+    fn a_cell_tells_from_how_many_processes_it_is_called() {
+        let cell = Cell { who: Who::Echo, what: What::Open, shape: SHARED, size: HALF, generators: 1 };
+        assert_eq!(cell.name(), "echo, Open, 8x8, 512 bytes");
+        assert_eq!(Cell { generators: 4, ..cell }.name(), "echo, Open, 8x8 from 4, 512 bytes");
     }
 
     #[test]

@@ -4,12 +4,15 @@ use std::{cell::RefCell, collections::HashMap, mem, ops::Range, path::Path, rc::
 
 use anyhow::Context;
 use bytes::Bytes;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
     accounts::{Mark, forget_peak, memory},
     contestants::Contestants,
-    direct, load,
+    direct,
+    generators::Generators,
+    load,
     load::{Callers, Time, Work},
     plan::{Cell, FULL, Plan, What, Who},
     syscalls::{Counting, Syscalls},
@@ -44,11 +47,12 @@ pub struct Sample {
     pub peak: f64,
 }
 
-type Calls = Rc<[(Method, Bytes)]>;
+pub(crate) type Calls = Rc<[(Method, Bytes)]>;
 
 /// All that is running, and what it holds.
 pub struct Bench {
     contestants: Contestants,
+    generators: Generators,
     time: Time,
     /// Sessions that stay.
     ids: HashMap<(Who, usize), Vec<String>>,
@@ -67,8 +71,9 @@ impl Bench {
     /// When one does not start.
     pub async fn start(plan: &Plan, other: Option<&Path>) -> anyhow::Result<Self> {
         let (contestants, time) = (Contestants::start(&plan.cells, other).await?, plan.time);
+        let generators = Generators::start(&plan.cells).await?;
         let (ids, made, calls) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { contestants, time, ids, made, calls, foreign: Default::default() })
+        Ok(Self { contestants, generators, time, ids, made, calls, foreign: Default::default() })
     }
 
     /// Which part of the machine's CPU time others had, while something was measured.
@@ -118,12 +123,22 @@ impl Bench {
     pub async fn measure(&mut self, cell: Cell) -> anyhow::Result<Sample> {
         let ((server, address), redis) = (self.contestants.place(cell.who), self.contestants.redis_pid(cell.who));
         let mut marks = Vec::with_capacity(2);
-        let mut mark = || Mark::now(server, redis, &[]).map(|now| marks.push(now));
+        let generators = self.generators.pids(cell);
+        let mut mark = || Mark::now(server, redis, &generators).map(|now| marks.push(now));
+        let quantiles = |latency: &Histogram<u64>| {
+            [0.5, 0.99, 0.999].map(|quantile| latency.value_at_quantile(quantile) as f64 / 1e3)
+        };
         let (calls, [p50, p99, p999]) = if cell.who == Who::Direct {
             forget_peak(server);
             let told = self.contestants.direct(cell.shape.0 * cell.shape.1, self.time, cell.size, mark).await;
             let told = told.with_context(|| cell.name())?;
             (told.calls, [told.p50, told.p99, told.p999])
+        } else if cell.generators > 1 {
+            let ids = self.ids.get(&(cell.who, cell.size)).map_or(&[][..], Vec::as_slice);
+            forget_peak(server);
+            let latency = self.generators.run(address, cell, ids, self.time, mark).await;
+            let latency = latency.with_context(|| cell.name())?;
+            (latency.len(), quantiles(&latency))
         } else {
             let work = self.work(cell).await.with_context(|| cell.name())?;
             let ids = work.ids.clone();
@@ -133,8 +148,7 @@ impl Bench {
             if let Some(ids) = ids {
                 self.made.entry((cell.who, cell.size)).or_default().append(&mut ids.borrow_mut());
             }
-            let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
-            (latency.len(), [at(0.5), at(0.99), at(0.999)])
+            (latency.len(), quantiles(&latency))
         };
         let [begun, ended] = marks[..] else { anyhow::bail!("{}: not measured", cell.name()) };
         anyhow::ensure!(calls > 0, "{}: no call ended in time", cell.name());
@@ -196,13 +210,14 @@ impl Bench {
 }
 
 impl Cell {
-    fn callers(&self) -> Callers {
+    /// Its callers, all together.
+    pub(crate) fn callers(&self) -> Callers {
         Callers { connections: self.shape.0, in_flight: self.shape.0 * self.shape.1, wander: false }
     }
 
     /// What it is called in a message.
     pub fn name(&self) -> String {
-        format!("{}, {}, {}, {} bytes", self.who, self.what, self.shape, self.size)
+        format!("{}, {}, {}, {} bytes", self.who, self.what, self.shown_callers(), self.size)
     }
 }
 
@@ -225,7 +240,7 @@ pub async fn create(address: std::net::SocketAddr, size: usize, count: usize) ->
 }
 
 /// The calls of a cell.
-fn encoded(who: Who, what: What, size: usize, ids: &[String]) -> Calls {
+pub(crate) fn encoded(who: Who, what: What, size: usize, ids: &[String]) -> Calls {
     let data = wire::data(size);
     if matches!(who, Who::Echo | Who::Tuned) {
         return [(Method::Open, wire::echo(size))].into();
@@ -252,7 +267,7 @@ fn encoded(who: Who, what: What, size: usize, ids: &[String]) -> Calls {
 }
 
 /// How many bytes a right answer has: of an Open that hits, the data and at most so much besides.
-fn answers(what: What, size: usize) -> Range<usize> {
+pub(crate) fn answers(what: What, size: usize) -> Range<usize> {
     const BESIDES: usize = 400;
     match what {
         What::Open => size - 4..size + BESIDES,
