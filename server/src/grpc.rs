@@ -14,14 +14,16 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Body;
-use sessiond_proto::v1::{DestroyRequest, DestroyResponse, OpenRequest, OpenResponse, SaveRequest, SaveResponse};
+use sessiond_proto::v1::{
+    DestroyRequest, DestroyResponse, OpenRequest, OpenResponse, SaveRequest, SaveResponse,
+};
 use tonic::Status;
 
-pub use self::edge::EdgeLimits;
 use self::{
     edge::{Call, Edge},
     unary::Reply,
 };
+pub use self::edge::EdgeLimits;
 use crate::{
     metrics::Metrics,
     rules::{Error, Sessions},
@@ -55,7 +57,9 @@ impl<S: Store> Service<S> {
         self.edge.call(method, &head, move |call| match method {
             "Open" => async move { unary::answer(body, |request| service.open(&call, request)).await }.boxed(),
             "Save" => async move { unary::answer(body, |request| service.save(&call, request)).await }.boxed(),
-            "Destroy" => async move { unary::answer(body, |request| service.destroy(&call, request)).await }.boxed(),
+            "Destroy" => {
+                async move { unary::answer(body, |request| service.destroy(&call, request)).await }.boxed()
+            }
             _ => ready(Reply::refusal(status::no_method())).boxed(),
         })
     }

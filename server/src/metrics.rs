@@ -76,8 +76,16 @@ mod tests {
     #[test]
     fn a_call_is_counted_by_method_and_code_and_by_nothing_a_caller_chose() {
         let metrics = Metrics::default();
-        metrics.answered("Open", "Ok".to_owned(), Duration::from_millis(2));
-        metrics.answered("other", "Unimplemented".to_owned(), Duration::ZERO);
+        metrics.answered(
+            "Open",
+            "Ok".to_owned(),
+            Duration::from_millis(2),
+        );
+        metrics.answered(
+            "other",
+            "Unimplemented".to_owned(),
+            Duration::ZERO,
+        );
         let mut told = String::new();
         text::encode(&mut told, &metrics.registry()).unwrap();
         assert!(told.contains(r#"sessiond_call_duration_seconds_count{method="Open",code="Ok"} 1"#), "{told}");

@@ -74,10 +74,7 @@ impl Shard {
         alive: mpsc::Sender<()>,
     ) -> io::Result<Self>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-            + Clone
-            + Send
-            + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
         B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
     {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

@@ -9,7 +9,10 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::poll_fn;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::CONTENT_TYPE,
+};
 use hyper::body::{Body, Frame};
 use prost::Message;
 use tonic::Status;
@@ -128,7 +131,10 @@ impl Body for Reply {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Self::Others(body) = &mut *self {
             return Pin::new(body).poll_frame(context);
         }

@@ -35,8 +35,7 @@ impl RedisClock {
 
     /// Whether nothing was learned for a while.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
-        millis(now.saturating_duration_since(self.start)).saturating_sub(self.learned.load(Ordering::Relaxed))
-            > millis(STALE)
+        millis(now.saturating_duration_since(self.start)).saturating_sub(self.learned.load(Ordering::Relaxed)) > millis(STALE)
     }
 
     /// Redis's time at a moment of this process.
