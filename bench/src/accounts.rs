@@ -1,7 +1,11 @@
 //! What the kernel tells of a process: its CPU time, how often it was switched, its memory; and of the whole machine.
 //! (Linux only: from `/proc`.)
 
-use std::{fs, io, ops::Sub, time::Duration};
+use std::{
+    fs, io,
+    ops::Sub,
+    time::{Duration, Instant},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -84,6 +88,36 @@ impl Machine {
     /// When the kernel speaks another dialect.
     pub fn now() -> io::Result<Self> {
         machine(&fs::read_to_string("/proc/stat")?).ok_or_else(|| strange("/proc/stat"))
+    }
+}
+
+/// The accounts at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// When.
+    pub at: Instant,
+    /// The server's.
+    pub server: Usage,
+    /// Redis's.
+    pub redis: Usage,
+    /// The generator's CPU time, over all of its processes.
+    pub generator: Duration,
+    /// The machine's.
+    pub machine: Machine,
+}
+
+impl Mark {
+    /// As of now, of these processes; `generators` are those besides this one.
+    ///
+    /// # Errors
+    /// When one is not there, or the kernel speaks another dialect.
+    pub fn now(server: u32, redis: u32, generators: &[u32]) -> io::Result<Self> {
+        let (server, redis) = (Usage::of(server)?, Usage::of(redis)?);
+        let mut generator = own_cpu();
+        for pid in generators {
+            generator += Usage::of(*pid)?.cpu;
+        }
+        Ok(Self { server, redis, generator, machine: Machine::now()?, at: Instant::now() })
     }
 }
 

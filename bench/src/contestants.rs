@@ -1,9 +1,9 @@
 //! The processes that are measured. All are started at the beginning and idle while others are measured.
 
-use std::{env, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{collections::HashMap, env, net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::Context;
-use sessiond_tests::{Server, TestRedis, built, poll_pause, reserved_port};
+use sessiond_tests::{Authority, Server, TestRedis, built, poll_pause, reserved_port};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::TcpStream,
@@ -11,7 +11,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{direct::Told, load::Time, plan::Who};
+use crate::{
+    direct::Told,
+    load::Time,
+    plan::{Cell, Who},
+};
 
 /// The longest that a process's word is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,7 +50,24 @@ impl Part {
         Ok(part)
     }
 
-    async fn line(&mut self) -> anyhow::Result<String> {
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Says this line to it.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        Ok(self.input.write_all(format!("{line}\n").as_bytes()).await?)
+    }
+
+    /// The next line that it says.
+    ///
+    /// # Errors
+    /// When it says nothing for long, or has ended.
+    pub async fn line(&mut self) -> anyhow::Result<String> {
         let line = timeout(PATIENCE, self.output.next_line()).await.context("it says nothing")?;
         line?.context("it has ended")
     }
@@ -81,6 +102,38 @@ impl Other {
     }
 }
 
+/// sessiond on a Redis of its own, which is run in another way than the one that all others share.
+struct Apart {
+    server: Server,
+    _redis: TestRedis,
+    redis_pid: u32,
+    /// Its files are read again for each connection.
+    _authority: Option<Authority>,
+}
+
+impl Apart {
+    async fn over_tls() -> anyhow::Result<Self> {
+        let authority = Authority::new("sessiond-bench");
+        let (redis, url) = authority.redis(false).await;
+        let ca = authority.text("ca.pem");
+        Self::on(redis, &["--store", &url, "--redis-ca-file", &ca], Some(authority)).await
+    }
+
+    async fn with_aof() -> anyhow::Result<Self> {
+        let kept = ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"];
+        // A rewrite of the file would fall into one turn and not into the others.
+        let redis = TestRedis::start_with(&[&kept[..], &["--auto-aof-rewrite-percentage", "0"]].concat()).await;
+        let url = redis.url();
+        Self::on(redis, &["--store", &url], None).await
+    }
+
+    async fn on(redis: TestRedis, arguments: &[&str], authority: Option<Authority>) -> anyhow::Result<Self> {
+        let server = Server::start(arguments).await;
+        server.ready().await;
+        Ok(Self { redis_pid: process_of(&redis).await?, server, _redis: redis, _authority: authority })
+    }
+}
+
 /// All of them, and their Redis.
 pub struct Contestants {
     /// The Redis that all of them share.
@@ -89,6 +142,7 @@ pub struct Contestants {
     on_redis: Server,
     on_memory: Server,
     other: Option<Other>,
+    apart: HashMap<Who, Apart>,
     echo: Part,
     tuned: Part,
     textbook: Part,
@@ -96,11 +150,12 @@ pub struct Contestants {
 }
 
 impl Contestants {
-    /// Builds what is not built, and starts them; and another build of sessiond, if there is one to compare with.
+    /// Builds what is not built, and starts what these cells need; and another build of sessiond, if there is one to compare
+    /// with.
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn start(other: Option<&Path>) -> anyhow::Result<Self> {
+    pub async fn start(cells: &[Cell], other: Option<&Path>) -> anyhow::Result<Self> {
         let this = env::current_exe()?;
         let plain = built(&["-p", "sessiond-bench", "--bin", "plain"]).join("plain");
         let redis = TestRedis::start().await;
@@ -114,8 +169,17 @@ impl Contestants {
             Some(binary) => Some(Other::start(binary, &url).await?),
             None => None,
         };
+        let mut apart = HashMap::new();
+        let is_measured = |who| cells.iter().any(|cell| cell.who == who);
+        if is_measured(Who::Tls) {
+            apart.insert(Who::Tls, Apart::over_tls().await?);
+        }
+        if is_measured(Who::Aof) {
+            apart.insert(Who::Aof, Apart::with_aof().await?);
+        }
         Ok(Self {
             other,
+            apart,
             echo: Part::start(&plain, &["echo"]).await?,
             tuned: Part::start(&this, &["tuned-echo"]).await?,
             textbook: Part::start(&plain, &["textbook", &url]).await?,
@@ -131,6 +195,9 @@ impl Contestants {
     pub fn place(&self, who: Who) -> (u32, SocketAddr) {
         let of_part = |part: &Part| (part.pid, part.address);
         let of_server = |server: &Server| (server.pid(), server.address());
+        if let Some(apart) = self.apart.get(&who) {
+            return of_server(&apart.server);
+        }
         match (who, &self.other) {
             (Who::Echo, _) => of_part(&self.echo),
             (Who::Tuned, _) => of_part(&self.tuned),
@@ -138,14 +205,14 @@ impl Contestants {
             (Who::Direct, _) => of_part(&self.direct),
             (Who::Memory, _) => of_server(&self.on_memory),
             (Who::Other, Some(other)) => (other.pid, other.address),
-            // No plan has the other one where there is none.
-            (Who::Redis | Who::Other, _) => of_server(&self.on_redis),
+            // No plan has the others where they are not running.
+            (Who::Redis | Who::Other | Who::Tls | Who::Aof, _) => of_server(&self.on_redis),
         }
     }
 
-    /// The number of Redis's process.
-    pub fn redis_pid(&self) -> u32 {
-        self.redis_pid
+    /// The number of the process of its Redis; of the shared one, if it needs none.
+    pub fn redis_pid(&self, who: Who) -> u32 {
+        self.apart.get(&who).map_or(self.redis_pid, |apart| apart.redis_pid)
     }
 
     /// Has the application that asks Redis by itself do so. `mark` is called when its measuring begins and when it ends.
@@ -159,9 +226,8 @@ impl Contestants {
         size: usize,
         mut mark: impl FnMut() -> std::io::Result<()>,
     ) -> anyhow::Result<Told> {
-        let Part { input, .. } = &mut self.direct;
-        let load = format!("{callers} {} {} {size}\n", time.warm.as_micros(), time.run.as_micros());
-        input.write_all(load.as_bytes()).await?;
+        let load = format!("{callers} {} {} {size}", time.warm.as_micros(), time.run.as_micros());
+        self.direct.say(&load).await?;
         for word in ["begun", "ended"] {
             let line = self.direct.line().await?;
             anyhow::ensure!(line == word, "direct says {line:?} instead of {word:?}");

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use sessiond_bench::{
     figures::Figure,
+    generators,
     growth::Growth,
     noise::{self, Noise},
     picture,
@@ -59,11 +60,16 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    if env::args().nth(1).as_deref() == Some("tuned-echo") {
+    let part = env::args().nth(1);
+    if part.as_deref() == Some("tuned-echo") {
         return serve_tuned_echo();
     }
-    let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if part.as_deref() == Some(generators::ARGUMENT) {
+        runtime.block_on(LocalSet::new().run_until(generators::serve()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = Options::parse();
     let report = runtime.block_on(LocalSet::new().run_until(measure(&options)))?;
     print!("{}", table::report(&report));
     if let Some(path) = &options.json {
@@ -93,7 +99,7 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     }
     let load_average = noise::load_average();
     eprintln!("building and starting what is measured");
-    let mut bench = Bench::start(plan.time, options.other.as_deref()).await?;
+    let mut bench = Bench::start(&plan, options.other.as_deref()).await?;
     bench.fill(&plan.cells).await?;
     let mut cells: Vec<Measured> =
         plan.cells.iter().map(|cell| Measured { cell: *cell, samples: Vec::new(), syscalls: None }).collect();
@@ -110,8 +116,13 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         }
     }
     let foreign = bench.foreign();
-    let asked =
-        |cell: &Cell| extent != Extent::Quick && cell.shape == MAIN && cell.size == HALF && cell.who != Who::Direct;
+    let asked = |cell: &Cell| {
+        extent != Extent::Quick
+            && cell.shape == MAIN
+            && cell.size == HALF
+            && cell.generators == 1
+            && cell.who != Who::Direct
+    };
     for measured in cells.iter_mut().filter(|measured| asked(&measured.cell)) {
         measured.syscalls = bench.syscalls(measured.cell).await?;
     }

@@ -17,6 +17,10 @@ pub enum Who {
     Textbook,
     /// sessiond on Redis.
     Redis,
+    /// sessiond on a Redis that it speaks to over TLS.
+    Tls,
+    /// sessiond on a Redis that keeps an append-only file.
+    Aof,
     /// Another build of sessiond on the same Redis, for what a change bought.
     Other,
     /// sessiond on its memory store.
@@ -61,6 +65,8 @@ pub struct Cell {
     pub shape: Shape,
     /// Bytes of a session's data.
     pub size: usize,
+    /// From how many processes, which share connections and calls evenly; one is the bench itself.
+    pub generators: usize,
 }
 
 /// How much is measured.
@@ -94,6 +100,8 @@ impl fmt::Display for Who {
             Self::Tuned => "tuned echo",
             Self::Textbook => "textbook",
             Self::Redis => "sessiond, Redis",
+            Self::Tls => "sessiond, Redis over TLS",
+            Self::Aof => "sessiond, Redis with AOF",
             Self::Other => "other sessiond",
             Self::Memory => "sessiond, memory",
             Self::Direct => "direct",
@@ -122,6 +130,16 @@ impl fmt::Display for Shape {
     }
 }
 
+impl Cell {
+    /// Its callers as the table shows them: `8x8`, or `8x8 from 4` processes.
+    pub fn shown_callers(&self) -> String {
+        match self.generators {
+            1 => self.shape.to_string(),
+            generators => format!("{} from {generators}", self.shape),
+        }
+    }
+}
+
 /// As they are called in the table.
 macro_rules! serialized_as_shown {
     ($($name:ident),*) => {$(
@@ -143,16 +161,28 @@ pub const MAIN: Shape = Shape(4, 16);
 pub const WIDE: Shape = Shape(64, 1);
 /// More than two cores can do.
 pub const FULL: Shape = Shape(4, 64);
+/// As many calls under way as [`MAIN`] has, in a shape that eight processes can share.
+pub const SHARED: Shape = Shape(8, 8);
 /// Half a KiB: what most figures are taken at.
 pub const HALF: usize = 512;
 
 const ALL: [What; 8] =
     [What::Open, What::Malformed, What::Miss, What::Replace, What::Change, What::Mix, What::Create, What::Destroy];
 
+/// A cell, and behind it what is compared with it: sessiond on a Redis that is run in another way.
+fn beside(cell: Cell) -> Vec<Cell> {
+    let twin = |who| vec![cell, Cell { who, ..cell }];
+    match cell {
+        Cell { who: Who::Redis, what: What::Open, shape: MAIN, size: HALF, .. } => twin(Who::Tls),
+        Cell { who: Who::Redis, what: What::Replace | What::Change, shape: MAIN, size: HALF, .. } => twin(Who::Aof),
+        _ => vec![cell],
+    }
+}
+
 impl Plan {
     /// Of this extent.
     pub fn of(extent: Extent) -> Self {
-        let cell = |who, what, shape, size| Cell { who, what, shape, size };
+        let cell = |who, what, shape, size| Cell { who, what, shape, size, generators: 1 };
         // What is compared stands side by side.
         let opens = |shape, size| {
             [Who::Echo, Who::Redis, Who::Tuned, Who::Textbook, Who::Memory, Who::Direct]
@@ -164,6 +194,10 @@ impl Plan {
                 [What::Replace, What::Create, What::Destroy].map(|what| cell(Who::Textbook, what, shape, size));
             ours(Who::Redis).chain(ours(Who::Memory)).chain(textbook)
         };
+        // The number of processes is all that differs.
+        let shared = [1, 2, 4, 8].into_iter().flat_map(|generators| {
+            [Who::Echo, Who::Redis].map(|who| Cell { generators, ..cell(who, What::Open, SHARED, HALF) })
+        });
         let mut cells: Vec<Cell> = Vec::new();
         let shapes = [MAIN, LONE, FULL, WIDE];
         match extent {
@@ -181,16 +215,21 @@ impl Plan {
                     cells.extend(opens(MAIN, size));
                     cells.extend([What::Replace, What::Change].map(|what| cell(Who::Redis, what, MAIN, size)));
                 }
+                cells.extend(shared);
+                // There is no time for all, and without a service fewer figures will do.
+                cells.retain(|cell| cell.who != Who::Direct || (cell.shape == MAIN && cell.size >= HALF));
             }
             Extent::Full => {
                 for (shape, size) in shapes.iter().flat_map(|shape| SIZES.map(|size| (*shape, size))) {
                     cells.extend(opens(shape, size));
                     cells.extend(rest(shape, size));
                 }
+                cells.extend(shared);
             }
         }
+        let cells = cells.into_iter().flat_map(beside).collect();
         let (rounds, warm, run) = match extent {
-            Extent::Quick => (3, 50, 200),
+            Extent::Quick => (3, 50, 150),
             Extent::Usual => (5, 150, 750),
             Extent::Full => (5, 200, 1000),
         };
@@ -241,6 +280,36 @@ mod tests {
             let all = each * (plan.cells.len() * plan.rounds) as u32;
             assert!(all < Duration::from_secs(most - 15), "{extent:?}: {all:?}");
         }
+    }
+
+    #[test]
+    fn a_redis_run_in_another_way_is_measured_right_behind_the_usual_one() {
+        for extent in [Extent::Quick, Extent::Usual, Extent::Full] {
+            let cells = Plan::of(extent).cells;
+            for (who, count) in [(Who::Tls, 1), (Who::Aof, 2)] {
+                let behind = |pair: &&[Cell]| pair[1].who == who && pair[0] == Cell { who: Who::Redis, ..pair[1] };
+                assert_eq!(cells.windows(2).filter(behind).count(), count, "{extent:?}: {who}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_several_processes_share_is_dealt_out_evenly() {
+        let cells = Plan::of(Extent::Usual).cells;
+        let shared: Vec<_> = cells.iter().filter(|cell| cell.shape == SHARED).collect();
+        assert_eq!(shared.iter().map(|cell| cell.generators).max(), Some(8));
+        for cell in shared {
+            assert_eq!(cell.shape.0 % cell.generators, 0, "{}", cell.name());
+            assert_eq!(cell.shape.0 * cell.shape.1, MAIN.0 * MAIN.1);
+        }
+        assert!(Plan::of(Extent::Quick).cells.iter().all(|cell| cell.generators == 1));
+    }
+
+    #[test]
+    fn a_cell_tells_from_how_many_processes_it_is_called() {
+        let cell = Cell { who: Who::Echo, what: What::Open, shape: SHARED, size: HALF, generators: 1 };
+        assert_eq!(cell.name(), "echo, Open, 8x8, 512 bytes");
+        assert_eq!(Cell { generators: 4, ..cell }.name(), "echo, Open, 8x8 from 4, 512 bytes");
     }
 
     #[test]

@@ -52,5 +52,5 @@ pub struct Report {
 
 /// Finds a cell among these.
 pub fn find(cells: &[Measured], who: Who, what: What, shape: Shape) -> Option<&Measured> {
-    cells.iter().find(|measured| measured.cell == Cell { who, what, shape, size: HALF })
+    cells.iter().find(|measured| measured.cell == Cell { who, what, shape, size: HALF, generators: 1 })
 }

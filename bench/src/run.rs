@@ -1,25 +1,20 @@
 //! Runs the plan: takes a sample of each cell in each round.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    io, mem,
-    ops::Range,
-    path::Path,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::HashMap, mem, ops::Range, path::Path, rc::Rc, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
-    accounts::{Machine, Usage, forget_peak, memory, own_cpu},
+    accounts::{Mark, forget_peak, memory},
     contestants::Contestants,
-    direct, load,
+    direct,
+    generators::Generators,
+    load,
     load::{Callers, Time, Work},
-    plan::{Cell, FULL, What, Who},
+    plan::{Cell, FULL, Plan, What, Who},
     syscalls::{Counting, Syscalls},
     wire::{self, Method},
 };
@@ -52,11 +47,12 @@ pub struct Sample {
     pub peak: f64,
 }
 
-type Calls = Rc<[(Method, Bytes)]>;
+pub(crate) type Calls = Rc<[(Method, Bytes)]>;
 
 /// All that is running, and what it holds.
 pub struct Bench {
     contestants: Contestants,
+    generators: Generators,
     time: Time,
     /// Sessions that stay.
     ids: HashMap<(Who, usize), Vec<String>>,
@@ -68,37 +64,16 @@ pub struct Bench {
     foreign: (Duration, Duration),
 }
 
-/// The accounts at one moment.
-#[derive(Clone, Copy)]
-struct Mark {
-    at: Instant,
-    server: Usage,
-    redis: Usage,
-    own: Duration,
-    machine: Machine,
-}
-
-impl Mark {
-    fn now(server: u32, redis: u32) -> io::Result<Self> {
-        Ok(Self {
-            server: Usage::of(server)?,
-            redis: Usage::of(redis)?,
-            own: own_cpu(),
-            machine: Machine::now()?,
-            at: Instant::now(),
-        })
-    }
-}
-
 impl Bench {
-    /// Starts the contestants, and another build of sessiond, if there is one to compare with.
+    /// Starts what this plan needs, and another build of sessiond, if there is one to compare with.
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn start(time: Time, other: Option<&Path>) -> anyhow::Result<Self> {
-        let contestants = Contestants::start(other).await?;
+    pub async fn start(plan: &Plan, other: Option<&Path>) -> anyhow::Result<Self> {
+        let (contestants, time) = (Contestants::start(&plan.cells, other).await?, plan.time);
+        let generators = Generators::start(&plan.cells).await?;
         let (ids, made, calls) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { contestants, time, ids, made, calls, foreign: Default::default() })
+        Ok(Self { contestants, generators, time, ids, made, calls, foreign: Default::default() })
     }
 
     /// Which part of the machine's CPU time others had, while something was measured.
@@ -124,8 +99,8 @@ impl Bench {
                         redis::cmd("SET").arg(key).arg(&value).exec_async(&mut redis).await?;
                     }
                 }
-                Who::Textbook | Who::Redis | Who::Other | Who::Memory if self.ids.contains_key(&(who, size)) => {}
-                Who::Textbook | Who::Redis | Who::Other | Who::Memory => {
+                _ if self.ids.contains_key(&(who, size)) => {}
+                Who::Textbook | Who::Redis | Who::Tls | Who::Aof | Who::Other | Who::Memory => {
                     // So many that none is saved more than some times within three seconds, which would be long rings.
                     let count = if size > 1024 { 2_000 } else { 10_000 };
                     let ids = self.create(who, size, count).await?;
@@ -146,14 +121,24 @@ impl Bench {
     /// # Errors
     /// When any call fails, or is answered with what it should not be.
     pub async fn measure(&mut self, cell: Cell) -> anyhow::Result<Sample> {
-        let ((server, address), redis) = (self.contestants.place(cell.who), self.contestants.redis_pid());
+        let ((server, address), redis) = (self.contestants.place(cell.who), self.contestants.redis_pid(cell.who));
         let mut marks = Vec::with_capacity(2);
-        let mut mark = || Mark::now(server, redis).map(|now| marks.push(now));
+        let generators = self.generators.pids(cell);
+        let mut mark = || Mark::now(server, redis, &generators).map(|now| marks.push(now));
+        let quantiles = |latency: &Histogram<u64>| {
+            [0.5, 0.99, 0.999].map(|quantile| latency.value_at_quantile(quantile) as f64 / 1e3)
+        };
         let (calls, [p50, p99, p999]) = if cell.who == Who::Direct {
             forget_peak(server);
             let told = self.contestants.direct(cell.shape.0 * cell.shape.1, self.time, cell.size, mark).await;
             let told = told.with_context(|| cell.name())?;
             (told.calls, [told.p50, told.p99, told.p999])
+        } else if cell.generators > 1 {
+            let ids = self.ids.get(&(cell.who, cell.size)).map_or(&[][..], Vec::as_slice);
+            forget_peak(server);
+            let latency = self.generators.run(address, cell, ids, self.time, mark).await;
+            let latency = latency.with_context(|| cell.name())?;
+            (latency.len(), quantiles(&latency))
         } else {
             let work = self.work(cell).await.with_context(|| cell.name())?;
             let ids = work.ids.clone();
@@ -163,15 +148,14 @@ impl Bench {
             if let Some(ids) = ids {
                 self.made.entry((cell.who, cell.size)).or_default().append(&mut ids.borrow_mut());
             }
-            let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
-            (latency.len(), [at(0.5), at(0.99), at(0.999)])
+            (latency.len(), quantiles(&latency))
         };
         let [begun, ended] = marks[..] else { anyhow::bail!("{}: not measured", cell.name()) };
         anyhow::ensure!(calls > 0, "{}: no call ended in time", cell.name());
         let (server_used, redis_used) = (ended.server - begun.server, ended.redis - begun.redis);
-        let own = ended.own - begun.own;
+        let generator = ended.generator - begun.generator;
         let busy = ended.machine.busy.saturating_sub(begun.machine.busy);
-        self.foreign.0 += busy.saturating_sub(server_used.cpu + redis_used.cpu + own);
+        self.foreign.0 += busy.saturating_sub(server_used.cpu + redis_used.cpu + generator);
         self.foreign.1 += ended.machine.all.saturating_sub(begun.machine.all);
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / calls as f64;
         Ok(Sample {
@@ -181,7 +165,7 @@ impl Bench {
             p999,
             server: each(server_used.cpu),
             redis: each(redis_used.cpu),
-            generator: each(own),
+            generator: each(generator),
             waits: server_used.waits as f64 / calls as f64,
             evictions: server_used.evictions as f64 / calls as f64,
             peak: memory(server, "VmHWM")? as f64 / 1024.0,
@@ -226,13 +210,14 @@ impl Bench {
 }
 
 impl Cell {
-    fn callers(&self) -> Callers {
+    /// Its callers, all together.
+    pub(crate) fn callers(&self) -> Callers {
         Callers { connections: self.shape.0, in_flight: self.shape.0 * self.shape.1, wander: false }
     }
 
     /// What it is called in a message.
     pub fn name(&self) -> String {
-        format!("{}, {}, {}, {} bytes", self.who, self.what, self.shape, self.size)
+        format!("{}, {}, {}, {} bytes", self.who, self.what, self.shown_callers(), self.size)
     }
 }
 
@@ -255,7 +240,7 @@ pub async fn create(address: std::net::SocketAddr, size: usize, count: usize) ->
 }
 
 /// The calls of a cell.
-fn encoded(who: Who, what: What, size: usize, ids: &[String]) -> Calls {
+pub(crate) fn encoded(who: Who, what: What, size: usize, ids: &[String]) -> Calls {
     let data = wire::data(size);
     if matches!(who, Who::Echo | Who::Tuned) {
         return [(Method::Open, wire::echo(size))].into();
@@ -282,7 +267,7 @@ fn encoded(who: Who, what: What, size: usize, ids: &[String]) -> Calls {
 }
 
 /// How many bytes a right answer has: of an Open that hits, the data and at most so much besides.
-fn answers(what: What, size: usize) -> Range<usize> {
+pub(crate) fn answers(what: What, size: usize) -> Range<usize> {
     const BESIDES: usize = 400;
     match what {
         What::Open => size - 4..size + BESIDES,

@@ -37,7 +37,7 @@ fn cells(cells: &[Measured]) -> String {
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             cell.who,
             cell.what,
-            cell.shape,
+            cell.shown_callers(),
             cell.size,
             of(0, |sample| sample.rate),
             of(0, |sample| sample.p50),
@@ -87,10 +87,10 @@ fn against_other(cells: &[Measured]) -> String {
                 |ratio| format!("{:.2} ({:.2}, {:.2})", ratio.median, ratio.low, ratio.high),
             )
         };
-        let Cell { what, shape, size, .. } = theirs.cell;
+        let (Cell { what, size, .. }, callers) = (theirs.cell, theirs.cell.shown_callers());
         let _ = writeln!(
             text,
-            "| {what} | {shape} | {size} | {} | {} | {} | {} | {} |",
+            "| {what} | {callers} | {size} | {} | {} | {} | {} | {} |",
             ratio(|sample| sample.server),
             ratio(|sample| sample.redis),
             ratio(|sample| sample.rate),

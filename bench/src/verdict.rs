@@ -104,7 +104,11 @@ mod tests {
     }
 
     fn measured(who: Who, samples: Vec<Sample>) -> Measured {
-        Measured { cell: Cell { who, what: What::Open, shape: MAIN, size: HALF }, samples, syscalls: None }
+        Measured {
+            cell: Cell { who, what: What::Open, shape: MAIN, size: HALF, generators: 1 },
+            samples,
+            syscalls: None,
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::{
 };
 
 pub use log::Log;
-pub use processes::{Server, Stub, TestRedis, World, built, command, reserved_port};
+pub use processes::{Authority, Server, Stub, TestRedis, World, built, command, reserved_port};
 pub use shop::{Chromium, Shop};
 pub use words::*;
 

@@ -2,6 +2,7 @@
 
 mod redis;
 mod sessiond;
+mod tls;
 
 use std::{
     env,
@@ -18,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sessiond_proto::v1::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
 
-pub use self::{redis::TestRedis, sessiond::Server};
+pub use self::{redis::TestRedis, sessiond::Server, tls::Authority};
 
 fn free_port() -> u16 {
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");

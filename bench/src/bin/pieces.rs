@@ -1,5 +1,8 @@
 //! The hot pieces by themselves: what each costs in nanoseconds, so that a change that makes one dearer sees it.
 //!
+//! Records are read as a real sessiond wrote them to a Redis of this bench's own. What writes them is Lua in Redis: its price is
+//! in "Redis CPU" of the large bench.
+//!
 //! ```sh
 //! cargo run --release -p sessiond-bench --bin pieces [-- TEXT]
 //! ```
@@ -10,29 +13,52 @@
 use std::{
     env,
     hint::black_box,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Body;
 use prost::Message;
-use sessiond::session::{App, Data, Handle, KeyChange, MarkBuilder, RequestId, Salt, Secret, SecretHash, SessionId};
-use sessiond_bench::{figures::Figure, wire};
+use sessiond::{
+    grpc::unary,
+    session::{App, Data, Handle, KeyChange, MarkBuilder, RequestId, Salt, Secret, SecretHash, SessionId},
+    store::redis::read_record,
+};
+use sessiond_bench::{
+    figures::Figure,
+    load::{self, Callers, Time, Work},
+    plan::HALF,
+    run, wire,
+    wire::Method,
+};
 use sessiond_proto::{
     RawStruct,
-    v1::{OpenResponse, Session},
+    v1::{DestroyResponse, OpenRequest, OpenResponse, SaveRequest, Session},
 };
+use sessiond_tests::World;
+use tokio::task::LocalSet;
+use tonic::Status;
 use uuid::Uuid;
 
 // As sessiond has it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const SIZES: [usize; 2] = [HALF, 16_384];
 const BATCHES: usize = 200;
 const BATCH: Duration = Duration::from_millis(1);
 
+/// Whether a piece of this name is asked for.
+fn is_asked_for(name: &str) -> bool {
+    env::args().nth(1).is_none_or(|text| name.contains(&text))
+}
+
 /// Prints what one run of this costs.
 fn piece<T>(name: &str, mut run: impl FnMut() -> T) {
-    if !env::args().nth(1).is_none_or(|text| name.contains(&text)) {
+    if !is_asked_for(name) {
         return;
     }
     let mut batch = |runs: u32| {
@@ -49,12 +75,24 @@ fn piece<T>(name: &str, mut run: impl FnMut() -> T) {
     println!("| {name} | {median:.0} | {low:.0}, {high:.0} |");
 }
 
-fn main() {
+fn main() -> anyhow::Result<()> {
     println!("| piece | ns | from, to |\n|---|---|---|");
     ids();
-    for size in [512, 16_384] {
+    for size in SIZES {
         data(size);
+        frames(size);
     }
+    // Nobody looks into the data, so its size makes no difference.
+    for marks in [1, 8] {
+        let name = format!("record, ring of {marks}: read");
+        // Only then a Redis is started.
+        if is_asked_for(&name) {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            let record = runtime.block_on(LocalSet::new().run_until(record(HALF, marks)))?;
+            piece(&name, || read_record(black_box(&record).clone()));
+        }
+    }
+    Ok(())
 }
 
 fn ids() {
@@ -70,6 +108,9 @@ fn ids() {
     piece("id: spell", || SessionId::parse(&text).map(|id| id.reveal()));
     piece("secret: hash", || black_box(&secret).hash(&app, handle));
     piece("secret: compare hashes", || black_box(&hash) == black_box(&other));
+    piece("id: read, hash and compare", || {
+        SessionId::parse(black_box(&text)).is_some_and(|id| id.secret.hash(&app, id.handle) == *black_box(&hash))
+    });
     piece("secret: mint", || Secret::mint(black_box(&salt), &app, handle, &mark()));
 }
 
@@ -86,4 +127,63 @@ fn data(size: usize) {
         session: Some(Session { id: "i".repeat(65), data: Some(RawStruct::from(body)), ..Session::default() }),
     };
     piece(&format!("data of {size} bytes: write an answer"), || black_box(&answer).encode_to_vec());
+}
+
+/// Between a body and an answer: what a call costs beside HTTP/2 and what it is about.
+fn frames(size: usize) {
+    let id = format!("{:032x}.{}", 7, "A".repeat(32));
+    let (open, save) = (wire::open(&id), wire::replace(&id, wire::data(size)));
+    let nothing = || std::future::ready(Ok::<_, Status>(DestroyResponse {}));
+    if size == SIZES[0] {
+        piece("frames: read an Open, answer nothing", || answered(&open, |_: OpenRequest| nothing()));
+    }
+    piece(&format!("frames: read a Save of {size} bytes, answer nothing"), || {
+        answered(&save, |_: SaveRequest| nothing())
+    });
+    let data = Bytes::from(wire::data(size).encode_to_vec());
+    piece(&format!("frames: read an Open, answer {size} bytes"), || {
+        // The handler's own work, which is little.
+        let session = Session { id: id.clone(), data: Some(RawStruct::from(data.clone())), ..Session::default() };
+        answered(&open, |_: OpenRequest| std::future::ready(Ok(OpenResponse { session: Some(session) })))
+    });
+}
+
+/// Answers a body as sessiond does, and takes all frames of the answer; how many there were.
+fn answered<M, A, F>(request: &Bytes, handle: impl FnOnce(M) -> F) -> usize
+where
+    M: Message + Default,
+    A: Message,
+    F: Future<Output = Result<A, Status>>,
+{
+    let context = &mut Context::from_waker(Waker::noop());
+    let answer = pin!(unary::answer(Full::new(black_box(request).clone()), handle));
+    // All of the request is there, and the handler waits for nothing.
+    let Poll::Ready(answer) = answer.poll(context) else { unreachable!("it waits for nothing") };
+    let mut body = answer.into_body();
+    let mut frames = 0;
+    while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(context) {
+        drop(black_box(frame));
+        frames += 1;
+    }
+    assert_eq!(frames, 2, "a message and its trailers");
+    frames
+}
+
+/// A record as it lies in Redis after so many Saves.
+async fn record(size: usize, marks: usize) -> anyhow::Result<Bytes> {
+    let world = World::redis(&[]).await;
+    let address = world.server.address();
+    let id = run::create(address, size, 1).await?.remove(0);
+    let save = wire::replace(&id, wire::data(size));
+    let saves = Work::once(vec![(Method::Save, save); marks - 1], 0..1024);
+    let callers = Callers { connections: 1, in_flight: 1, wander: false };
+    let time = Time { warm: Duration::ZERO, run: Duration::from_secs(20) };
+    load::run(address, callers, saves, time, || Ok(())).await?;
+    let redis = world.redis.as_ref().expect("its world has one");
+    let keys: Vec<String> = redis.command(&["KEYS", "*"]).await;
+    let record: Vec<u8> = redis.command(&["GET", &keys[0]]).await;
+    let record = Bytes::from(record);
+    let read = read_record(record.clone()).map(|record| record.ring.slots.len());
+    anyhow::ensure!(read == Some(marks), "a record of {marks} marks has {read:?}");
+    Ok(record)
 }
