@@ -47,7 +47,7 @@ impl Growth {
         let session = of_sessions(sessions).await?;
         let one = |value| Figure::of([value]);
         let found = Self { idle: one(idle), connection: one(connection), session: one(session), ..Self::default() };
-        if extent != Extent::Full {
+        if extent == Extent::Quick {
             return Ok(found);
         }
         Ok(Self { sessions: more_sessions().await?, connections: more_connections().await?, ..found })

@@ -30,7 +30,7 @@ struct Options {
     #[arg(long, conflicts_with = "full")]
     quick: bool,
 
-    /// Every call at every shape and size, and growth: the better part of two hours.
+    /// Every call at every shape and size: the better part of two hours.
     #[arg(long)]
     full: bool,
 

@@ -53,7 +53,8 @@ const NOT_NULL: &str = "is a null_value other than NULL_VALUE";
 
 /// The top-level entries, every value checked. Keys may still repeat; the caller sorts and sees.
 pub(super) fn entries(body: &[u8]) -> Result<Vec<Entry<'_>>, Problem> {
-    let mut entries = Vec::new();
+    // Most sessions have no more.
+    let mut entries = Vec::with_capacity(16);
     fields(body, |number, field| {
         if let (1, Field::Bytes(bytes)) = (number, field) {
             let entry = entry(bytes)?;

@@ -108,7 +108,7 @@ pub(super) fn parse(answer: Value, number: u64) -> Result<(Time, Reply), Problem
     else {
         return Err(Problem::Astray);
     };
-    if about != number.to_string().as_bytes() {
+    if str::from_utf8(&about).ok().and_then(|about| about.parse().ok()) != Some(number) {
         return Err(Problem::Astray);
     }
     let unreadable = Problem::Unreadable("a script's answer that is none of its");
