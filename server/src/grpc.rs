@@ -14,7 +14,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Body;
-use sessiond_proto::v1::{DestroyRequest, DestroyResponse, OpenRequest, OpenResponse, SaveRequest, SaveResponse};
+use sessiond_proto::v1::{
+    DestroyRequest, DestroyResponse, OpenRequest, OpenResponse, SaveRequest, SaveResponse,
+    session_service_server::SERVICE_NAME,
+};
 use tonic::Status;
 
 pub use self::edge::EdgeLimits;
@@ -89,7 +92,7 @@ impl<S: Store> Service<S> {
 
 /// The method that a path names, as it is counted: what callers make up has one name.
 fn method(path: &str) -> &'static str {
-    let name = path.rsplit('/').next();
+    let name = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)?.strip_prefix('/'));
     ["Open", "Save", "Destroy"].into_iter().find(|method| Some(*method) == name).unwrap_or("other")
 }
 
@@ -97,9 +100,17 @@ fn method(path: &str) -> &'static str {
 mod tests {
     #[test]
     fn what_callers_make_up_has_one_name() {
-        for (path, named) in
-            [("Open", "Open"), ("Save", "Save"), ("Destroy", "Destroy"), ("open", "other"), ("", "other")]
-        {
+        for path in ["/Open", "/x/Open", "sessiond.v1.SessionService/Open", "/sessiond.v1.SessionService//Open"] {
+            assert_eq!(super::method(path), "other");
+        }
+        for (path, named) in [
+            ("Open", "Open"),
+            ("Save", "Save"),
+            ("Destroy", "Destroy"),
+            ("open", "other"),
+            ("", "other"),
+            ("x/Open", "other"),
+        ] {
             assert_eq!(super::method(&format!("/sessiond.v1.SessionService/{path}")), named);
         }
     }

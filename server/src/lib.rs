@@ -103,7 +103,7 @@ pub async fn serve<S: Store>(
                 move || Sessions::new(open_store(), limits, random)
             };
             let (health, metrics) = (health.clone(), metrics.clone());
-            let answers = move || routes::routes(Service::new(sessions(), limits, metrics), health, reflection);
+            let answers = move || routes::routes(Service::new(sessions(), limits, metrics), health, limits, reflection);
             Shard::start(number, answers, drain, stopped.clone(), alive.clone())
         })
         .collect::<io::Result<_>>()?;

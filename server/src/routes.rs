@@ -2,20 +2,21 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use futures_util::{FutureExt, TryFutureExt, future::Either};
+use futures_util::{FutureExt, future::Either};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
     service::{Service as HttpService, service_fn},
 };
 use sessiond_proto::v1::session_service_server::SERVICE_NAME;
-use tonic::{body::Body, service::Routes};
+use tokio::time::timeout;
+use tonic::{Status, body::Body, service::Routes};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Service as _;
 use tracing::warn;
 
 use crate::{
-    grpc::{Service, unary::Reply},
+    grpc::{EdgeLimits, Service, unary::Reply},
     store::Store,
 };
 
@@ -23,6 +24,7 @@ use crate::{
 pub(crate) fn routes<S: Store>(
     sessions: Service<S>,
     health: HealthServer<impl Health>,
+    limits: EdgeLimits,
     reflection: bool,
 ) -> impl HttpService<Request<Incoming>, Response = Response<Reply>, Error = Infallible, Future: Send> + Clone + Send {
     let sessions = Arc::new(sessions);
@@ -32,8 +34,15 @@ pub(crate) fn routes<S: Store>(
         if path.is_some_and(|(service, _)| service == SERVICE_NAME) {
             return Either::Left(sessions.answer(request).map(Ok));
         }
+        // Until the answer begins: a watcher listens on for as long as it likes.
+        let deadline = limits.deadline(request.headers());
+        let answer = timeout(deadline, others.clone().call(request.map(Body::new)));
+        let answer = answer.map(|answer| match answer {
+            Ok(Ok(answer)) => Ok(answer.map(Reply::Others)),
+            Ok(Err(never)) => match never {},
+            Err(_) => Ok(Reply::refusal(Status::deadline_exceeded("the deadline ran out"))),
+        });
         // Boxed, so that the usual call has no room for it.
-        let answer = others.clone().call(request.map(Body::new)).map_ok(|answer| answer.map(Reply::Others));
         Either::Right(answer.boxed())
     })
 }

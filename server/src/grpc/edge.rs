@@ -1,5 +1,5 @@
-//! What every call passes on its way in and out: its deadline, its span, a place to land for panics, and for what tonic
-//! refuses by itself an answer in our own words.
+//! What every call passes on its way in and out: its deadline, its place among the calls at once, its span, and a place to land
+//! for panics.
 
 use std::{
     any::Any,
@@ -40,10 +40,14 @@ pub struct EdgeLimits {
 }
 
 impl EdgeLimits {
-    /// How long a call that came with these headers may take in all, and what of that the store may have.
+    /// How long a call that came with these headers may take in all.
+    pub(crate) fn deadline(&self, headers: &HeaderMap) -> Duration {
+        header(headers, &TIMEOUT).map_or(self.deadline, |Timeout(asked)| self.deadline.min(asked))
+    }
+
+    /// The same, and what of that the store may have.
     fn allow(&self, headers: &HeaderMap, received: Instant) -> (Duration, Attempt) {
-        let asked = header(headers, &TIMEOUT).map_or(Duration::MAX, |Timeout(asked)| asked);
-        let deadline = self.deadline.min(asked);
+        let deadline = self.deadline(headers);
         let is_repeat = header(headers, &ATTEMPTS).is_some_and(|attempts: u32| attempts > 0);
         let since = if is_repeat { received.checked_sub(REPEAT_WINDOW) } else { None };
         // The store gives up first, so that a silent store is UNAVAILABLE and not a deadline.

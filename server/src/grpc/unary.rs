@@ -80,7 +80,8 @@ async fn piece(body: &mut Pin<&mut impl Body<Data = Bytes>>) -> Result<Option<By
     }
 }
 
-/// Whether all of the message is there. What cannot become one is refused before more of it is read.
+/// Whether all of the message is there. What cannot become one is refused before more of it is read. (The header `grpc-encoding`
+/// does not matter: a message says for itself whether it is compressed.)
 fn is_complete(body: &[u8]) -> Result<bool, Status> {
     let Some((&[compressed, ref length @ ..], message)) = body.split_first_chunk::<HEAD>() else { return Ok(false) };
     let length = u32::from_be_bytes(*length) as usize;
@@ -119,7 +120,7 @@ impl Reply {
         response
     }
 
-    pub(super) fn refusal(status: Status) -> Response<Self> {
+    pub(crate) fn refusal(status: Status) -> Response<Self> {
         status.into_http::<()>().map(|()| Self::Nothing)
     }
 }

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::select_ok;
 use redis::{ErrorKind, Pipeline, PushInfo, RedisConnectionInfo, RedisError};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::{pipe::Pipe, url::Address};
@@ -62,7 +63,13 @@ impl Access {
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<Pipe, Trouble> {
         let greeting = self.greeting()?;
-        let stream = TcpStream::connect((&address.host[..], address.port)).await?;
+        // All at once: one of several addresses may be a black hole.
+        let addresses = lookup_host((&address.host[..], address.port)).await?;
+        let connects: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
+        if connects.is_empty() {
+            return Err(Trouble(format!("{} has no address", address.host).into()));
+        }
+        let (stream, _) = select_ok(connects).await?;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1))?;

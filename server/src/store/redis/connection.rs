@@ -156,11 +156,7 @@ impl Connection {
 
     /// The answers to all the commands, sent in one write. One error among them is an error of all.
     pub(super) async fn request_all(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        let answers = self.ask(commands.cmd_iter()).await?;
-        if answers.iter().any(|answer| matches!(answer, Value::ServerError(_))) {
-            return answers.into_iter().map(Value::extract_error).collect();
-        }
-        Ok(answers)
+        self.ask(commands.cmd_iter()).await?.into_iter().map(Value::extract_error).collect()
     }
 
     async fn ask<'c>(&self, commands: impl Iterator<Item = &'c Cmd>) -> RedisResult<Vec<Value>> {

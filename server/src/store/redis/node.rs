@@ -8,6 +8,7 @@ use std::{
 };
 
 use bb8_redis::bb8::{self, ErrorSink, ManageConnection};
+use futures_util::FutureExt;
 use redis::{Pipeline, PushInfo, PushKind};
 use tokio::time::timeout;
 use tracing::debug;
@@ -103,16 +104,18 @@ impl Node {
         Self { shared, in_use: Mutex::default(), alone, place, group, troubles }
     }
 
-    /// A connection to use beside others: it is cloned and given back at once, so that calls are pipelined on it. The same one
-    /// is used until it is broken; the pool is not even asked.
+    /// A connection to use beside others, so that calls are pipelined on it: the same one until it is broken. Only then is the
+    /// pool asked for the next one, which is cloned and given back at once.
     pub(super) async fn shared(&self) -> Result<Connection, StoreError> {
         let in_use = || self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = in_use().as_ref().filter(|connection| !connection.is_broken()) {
             return Ok(connection.clone());
         }
-        let connection = self.from(&self.shared).await?.clone();
-        *in_use() = Some(connection.clone());
-        Ok(connection)
+        let pooled = self.from(&self.shared).await?;
+        // The broken one may lie below it in the pool, and leaves that only as it is given back.
+        drop(self.shared.get().now_or_never());
+        *in_use() = Some(pooled.clone());
+        Ok(pooled.clone())
     }
 
     /// A connection that nobody else uses until it is dropped.

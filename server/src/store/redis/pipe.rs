@@ -14,7 +14,10 @@ use std::{
 use bytes::{Buf, BytesMut};
 use redis::{Cmd, PushInfo, PushKind, RedisError, RedisResult, Value};
 use slab::Slab;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
 use tokio_util::io::poll_read_buf;
 
 use super::resp;
@@ -22,12 +25,26 @@ use super::resp;
 /// How much is read at once, at least.
 const READ: usize = 16 << 10;
 
+/// How many bytes may wait to be sent, and how many questions for their answers, before whoever asks next has to wait. So what a
+/// Redis that hangs makes this process hold is what the calls themselves hold.
+const MOST: (usize, usize) = (1 << 20, 16_384);
+
+/// A buffer that a burst made larger than this is not kept.
+const KEPT: usize = 256 << 10;
+
 /// Clones are the same connection, which ends with the last of them.
 #[derive(Clone)]
 pub(super) struct Pipe(Arc<End>);
 
 /// The end of the pipe that is asked on.
-struct End(Arc<Mutex<Questions>>);
+struct End(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    questions: Mutex<Questions>,
+    /// Tells that there is room again.
+    room: Notify,
+}
 
 /// What is under way.
 #[derive(Default)]
@@ -39,6 +56,8 @@ struct Questions {
     places: Slab<Place>,
     /// Who sends and receives, while there is nothing to do.
     driver: Option<Waker>,
+    /// Whether someone waits for room.
+    is_full: bool,
     /// Why nothing can be asked any more.
     over: Option<(io::ErrorKind, &'static str)>,
 }
@@ -56,13 +75,15 @@ struct Place {
 
 /// A question that waits for its answers.
 struct Ask<'a> {
-    questions: &'a Mutex<Questions>,
+    shared: &'a Shared,
     place: usize,
 }
 
-fn lock(questions: &Mutex<Questions>) -> MutexGuard<'_, Questions> {
-    // Nothing panics under this lock.
-    questions.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Questions> {
+        // A panic of the driver's ends the connection, whatever it left here.
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn io_error((kind, why): (io::ErrorKind, &'static str)) -> RedisError {
@@ -76,48 +97,69 @@ impl Pipe {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Self {
-        let questions = Arc::new(Mutex::new(Questions::default()));
-        let mut driver = Driver {
+        let shared = Arc::new(Shared::default());
+        let driver = Driver {
             stream,
-            questions: Arc::clone(&questions),
+            shared: Arc::clone(&shared),
             sending: Vec::new(),
             sent: 0,
             is_flushed: true,
             incoming: BytesMut::new(),
             pushed,
+            over: (io::ErrorKind::Other, "whoever received the answers has ended"),
         };
-        tokio::spawn(async move {
-            let over = poll_fn(|context| driver.poll(context)).await;
-            driver.end(over);
-        });
-        Self(Arc::new(End(questions)))
+        tokio::spawn(driver.run());
+        Self(Arc::new(End(shared)))
     }
 
     /// Asks, and waits for one answer to each of the commands. Errors among them are answers, too.
     ///
     /// # Errors
     /// When the connection is lost, or was.
-    pub(super) async fn ask<'c>(&self, commands: impl Iterator<Item = &'c Cmd>) -> RedisResult<Vec<Value>> {
-        let mut ask = self.put(commands)?;
+    pub(super) async fn ask<'c>(&self, mut commands: impl Iterator<Item = &'c Cmd>) -> RedisResult<Vec<Value>> {
+        let shared = &self.0.0;
+        let mut ask = loop {
+            let room = shared.room.notified();
+            match shared.put(commands)? {
+                Ok(ask) => break ask,
+                Err(not_put) => commands = not_put,
+            }
+            room.await;
+        };
         poll_fn(|context| ask.poll(context)).await
     }
+}
 
-    fn put<'c>(&self, commands: impl Iterator<Item = &'c Cmd>) -> RedisResult<Ask<'_>> {
-        let questions = &self.0.0;
-        let mut under_way = lock(questions);
-        if let Some(over) = under_way.over {
+impl Shared {
+    /// Puts a question behind the others, or gives it back if there is no room.
+    fn put<'c, I: Iterator<Item = &'c Cmd>>(&self, commands: I) -> RedisResult<Result<Ask<'_>, I>> {
+        let mut questions = self.lock();
+        if let Some(over) = questions.over {
             return Err(io_error(over));
+        }
+        if questions.outgoing.len() >= MOST.0 || questions.order.len() >= MOST.1 {
+            questions.is_full = true;
+            return Ok(Err(commands));
         }
         let mut missing = 0;
         for command in commands {
-            command.write_packed_command(&mut under_way.outgoing);
+            command.write_packed_command(&mut questions.outgoing);
             missing += 1;
         }
         let answers = Vec::with_capacity(missing);
-        let place = under_way.places.insert(Place { answers, missing, asks: None, is_abandoned: false });
-        under_way.order.push_back(place);
-        under_way.wake_driver();
-        Ok(Ask { questions, place })
+        let place = questions.places.insert(Place { answers, missing, asks: None, is_abandoned: false });
+        if missing > 0 {
+            questions.order.push_back(place);
+            questions.wake_driver();
+        }
+        Ok(Ok(Ask { shared: self, place }))
+    }
+
+    /// Tells who waits for room that there may be some.
+    fn make_room(&self, questions: &mut Questions) {
+        if mem::take(&mut questions.is_full) {
+            self.room.notify_waiters();
+        }
     }
 }
 
@@ -151,7 +193,7 @@ impl Questions {
 
 impl Ask<'_> {
     fn poll(&mut self, context: &Context<'_>) -> Poll<RedisResult<Vec<Value>>> {
-        let mut questions = lock(self.questions);
+        let mut questions = self.shared.lock();
         let over = questions.over;
         let place = &mut questions.places[self.place];
         if place.missing == 0 {
@@ -170,7 +212,7 @@ impl Ask<'_> {
 
 impl Drop for Ask<'_> {
     fn drop(&mut self) {
-        let mut questions = lock(self.questions);
+        let mut questions = self.shared.lock();
         let is_over = questions.over.is_some();
         let place = &mut questions.places[self.place];
         if place.missing == 0 || is_over {
@@ -183,28 +225,34 @@ impl Drop for Ask<'_> {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let mut questions = lock(&self.0);
+        let mut questions = self.0.lock();
         questions.over.get_or_insert((io::ErrorKind::NotConnected, "nobody asks any more"));
         questions.wake_driver();
     }
 }
 
 /// Sends questions and receives answers.
-struct Driver<S, P> {
+struct Driver<S, P: Fn(PushInfo)> {
     stream: S,
-    questions: Arc<Mutex<Questions>>,
+    shared: Arc<Shared>,
     sending: Vec<u8>,
     sent: usize,
     is_flushed: bool,
     incoming: BytesMut,
     pushed: P,
+    /// Why it has ended.
+    over: (io::ErrorKind, &'static str),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
+    async fn run(mut self) {
+        self.over = poll_fn(|context| self.poll(context)).await;
+    }
+
     /// Does what there is to do; ready when the connection is over, with the reason.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<(io::ErrorKind, &'static str)> {
         {
-            let mut questions = lock(&self.questions);
+            let mut questions = self.shared.lock();
             if let Some(over) = questions.over {
                 return Poll::Ready(over);
             }
@@ -223,7 +271,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
             if self.sent == self.sending.len() {
                 self.sending.clear();
                 self.sent = 0;
-                mem::swap(&mut self.sending, &mut lock(&self.questions).outgoing);
+                if self.sending.capacity() > KEPT {
+                    self.sending = Vec::new();
+                }
+                let mut questions = self.shared.lock();
+                mem::swap(&mut self.sending, &mut questions.outgoing);
+                self.shared.make_room(&mut questions);
+                drop(questions);
                 if self.sending.is_empty() {
                     if !self.is_flushed {
                         match ready!(Pin::new(&mut self.stream).poll_flush(context)) {
@@ -260,7 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
     /// Hands out the answers that are all there.
     fn hand_out(&mut self) -> Result<(), (io::ErrorKind, &'static str)> {
         let garbled = |_| (io::ErrorKind::InvalidData, "what came is no RESP");
-        let mut questions = lock(&self.questions);
+        let mut questions = self.shared.lock();
         while let Some((answer, length)) = resp::read(&self.incoming).map_err(garbled)? {
             self.incoming.advance(length);
             match answer {
@@ -269,21 +323,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
                 answer => questions.answer(answer)?,
             }
         }
+        self.shared.make_room(&mut questions);
+        if self.incoming.is_empty() && self.incoming.capacity() > KEPT {
+            self.incoming = BytesMut::new();
+        }
         Ok(())
     }
+}
 
-    /// Tells all that wait.
-    fn end(&mut self, over: (io::ErrorKind, &'static str)) {
-        let mut questions = lock(&self.questions);
+impl<S, P: Fn(PushInfo)> Drop for Driver<S, P> {
+    /// Tells all that wait, however it came to this.
+    fn drop(&mut self) {
+        let mut questions = self.shared.lock();
         if questions.over.is_some() {
             // It was not lost: nobody asks any more.
             return;
         }
         (self.pushed)(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
-        questions.over = Some(over);
+        questions.over = Some(self.over);
         questions.order.clear();
         questions.places.retain(|_, place| !place.is_abandoned);
         questions.places.iter_mut().filter_map(|(_, place)| place.asks.take()).for_each(Waker::wake);
+        self.shared.make_room(&mut questions);
     }
 }
 
@@ -364,7 +425,7 @@ mod tests {
             }
         });
         join_all(calls).await;
-        assert!(lock(&pipe.0.0).order.is_empty() && lock(&pipe.0.0).places.is_empty(), "nothing is kept");
+        assert!(pipe.0.0.lock().order.is_empty() && pipe.0.0.lock().places.is_empty(), "nothing is kept");
         drop(pipe);
         server.await.expect("Redis's end is closed");
         assert_eq!(losses.load(Ordering::Relaxed), 0, "it was not lost");
@@ -380,6 +441,32 @@ mod tests {
         assert!(waits.await.unwrap_err().is_io_error());
         assert!(pipe.ask(commands.iter()).await.unwrap_err().is_io_error());
         assert_eq!(losses.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_room_waits_for_some() {
+        let (pipe, redis, _) = pipe();
+        let large = [echo(&"x".repeat(MOST.0))];
+        let mut first = Box::pin(pipe.ask(large.iter()));
+        assert!(poll_immediate(&mut first).await.is_none());
+        let mut second = Box::pin(pipe.ask(large.iter()));
+        assert!(poll_immediate(&mut second).await.is_none());
+        assert_eq!(pipe.0.0.lock().places.len(), 1, "the second is not put behind the first");
+        // One that goes leaves nothing behind.
+        drop(Box::pin(pipe.ask(large.iter())));
+        drop(first);
+        tokio::spawn(serve(redis));
+        assert_eq!(second.await.unwrap().len(), 1);
+        let questions = pipe.0.0.lock();
+        assert!(questions.places.is_empty() && questions.outgoing.capacity() <= KEPT, "nothing is kept");
+    }
+
+    #[tokio::test]
+    async fn no_question_has_no_answer() {
+        let (pipe, redis, _) = pipe();
+        tokio::spawn(serve(redis));
+        assert_eq!(pipe.ask([].iter()).await.unwrap(), []);
+        assert_eq!(pipe.ask([echo("a")].iter()).await.unwrap().len(), 1);
     }
 
     #[tokio::test]

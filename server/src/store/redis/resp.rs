@@ -3,6 +3,9 @@
 
 use redis::{Value, parse_redis_value};
 
+/// The longest line, in bytes. Whatever is long is no line.
+const MAX_LINE: usize = 64 << 10;
+
 /// How deep answers may nest. Ours have three levels.
 const MAX_DEPTH: usize = 16;
 
@@ -19,7 +22,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(Value, usize)>, Garbled> {
 
 fn value(rest: &mut &[u8], depth: usize) -> Result<Option<Value>, Garbled> {
     let whole = *rest;
-    let Some((sign, head)) = line(rest) else { return Ok(None) };
+    let Some((sign, head)) = line(rest)? else { return Ok(None) };
     match sign {
         b'$' => match length(head)? {
             None => Ok(Some(Value::Nil)),
@@ -52,7 +55,7 @@ fn value(rest: &mut &[u8], depth: usize) -> Result<Option<Value>, Garbled> {
 
 /// Passes over one value; false if it is not all there.
 fn skip(rest: &mut &[u8], depth: usize) -> Result<bool, Garbled> {
-    let Some((sign, head)) = line(rest) else { return Ok(false) };
+    let Some((sign, head)) = line(rest)? else { return Ok(false) };
     let values = match sign {
         b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => 0,
         b'$' | b'!' | b'=' => match length(head)? {
@@ -77,12 +80,14 @@ fn skip(rest: &mut &[u8], depth: usize) -> Result<bool, Garbled> {
 }
 
 /// The next line: its sign, and what it says.
-fn line<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
+fn line<'a>(rest: &mut &'a [u8]) -> Result<Option<(u8, &'a [u8])>, Garbled> {
+    let Some(end) = rest.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
+        return if rest.len() < MAX_LINE { Ok(None) } else { Err(Garbled) };
+    };
     let (line, after) = rest.split_at(end + 1);
     *rest = after;
-    let (sign, head) = line.split_first()?;
-    Some((*sign, head.strip_suffix(b"\r\n").unwrap_or(head)))
+    let (sign, head) = line.split_first().ok_or(Garbled)?;
+    Ok(Some((*sign, head.strip_suffix(b"\r\n").unwrap_or(head))))
 }
 
 /// So many bytes, and the end of their line.
@@ -152,6 +157,7 @@ mod tests {
         for wrong in ["HTTP/1.1 400\r\n", "$x\r\n", ":\r\n", "$3\r\nabcd\r\n", "$-2\r\n", "*9999999999\r\n", "\r\n"] {
             assert_eq!(read(wrong.as_bytes()), Err(Garbled), "{wrong:?}");
         }
+        assert_eq!(read("+".repeat(MAX_LINE).as_bytes()), Err(Garbled), "a line without an end");
         assert_eq!(read("*1\r\n".repeat(40).as_bytes()), Err(Garbled));
         assert_eq!(read("~1\r\n".repeat(40).as_bytes()), Err(Garbled));
     }
