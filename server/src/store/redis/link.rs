@@ -1,7 +1,7 @@
 //! The way to Redis and back: a question goes to the node that has the key, within its attempt's time, and what comes back is
 //! an answer, or an error whose meaning is known. A question is asked again where that is safe and of use: all scripts are
 //! safe to run twice. So a lost connection, a master that was deposed and a slot that moved cost a call time, and fail
-//! it only if that runs out.
+//! it only if that runs out. (Long by some lines: what an error means and what follows from it are one thing.)
 
 use std::{
     fmt,

@@ -1,6 +1,7 @@
 //! A connection that many ask on at once. A question is written behind those that wait to be sent, and all of them go out in one
 //! write; answers come in the same order, and each is handed to whom it belongs. redis-rs's own does the same with a channel, a
-//! channel back for each question, and a parser for everything (measured: see `bench/README.md`).
+//! channel back for each question, and a parser for everything (measured: see `bench/README.md`). (Long by some lines: who asks and
+//! who sends share one state, and are read together.)
 
 use std::{
     collections::VecDeque,
