@@ -1,8 +1,8 @@
 //! Generators in processes of their own, for Opens that come from several applications at once: one generator has one core at
 //! most, and gathers the calls of all its connections into its own turns.
 //!
-//! Each is this bench's binary again. A line of its input is a [`Load`]; it says "ready" when the calls are encoded, and begins
-//! with the next line. It says "begun" and "ended" when its measuring does, and then what the calls took, as [`Counts`]. It
+//! Each is this bench's binary again. A line of its input is a `Load`; it says "ready" when the calls are encoded, and begins
+//! with the next line. It says "begun" and "ended" when its measuring does, and then what the calls took, as `Counts`. It
 //! ends with its input, so that none outlives the bench, however that ended.
 
 use std::{env, io, net::SocketAddr, process, thread, time::Duration};
