@@ -90,9 +90,14 @@ impl<S: Store> Service<S> {
     }
 }
 
+/// What a path says behind the service's name, if it is a path of ours.
+pub(crate) fn within_service(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.strip_prefix(SERVICE_NAME)?.strip_prefix('/')
+}
+
 /// The method that a path names, as it is counted: what callers make up has one name.
 fn method(path: &str) -> &'static str {
-    let name = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)?.strip_prefix('/'));
+    let name = within_service(path);
     ["Open", "Save", "Destroy"].into_iter().find(|method| Some(*method) == name).unwrap_or("other")
 }
 

@@ -8,15 +8,14 @@ use hyper::{
     body::Incoming,
     service::{Service as HttpService, service_fn},
 };
-use sessiond_proto::v1::session_service_server::SERVICE_NAME;
 use tokio::time::timeout;
-use tonic::{Status, body::Body, service::Routes};
+use tonic::{body::Body, service::Routes};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Service as _;
 use tracing::warn;
 
 use crate::{
-    grpc::{EdgeLimits, Service, unary::Reply},
+    grpc::{self, EdgeLimits, Service, unary::Reply},
     store::Store,
 };
 
@@ -30,8 +29,7 @@ pub(crate) fn routes<S: Store>(
     let sessions = Arc::new(sessions);
     let others = with_schema(Routes::new(health), reflection).prepare();
     service_fn(move |request: Request<Incoming>| {
-        let path = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
-        if path.is_some_and(|(service, _)| service == SERVICE_NAME) {
+        if grpc::within_service(request.uri().path()).is_some() {
             return Either::Left(sessions.answer(request).map(Ok));
         }
         // Until the answer begins: a watcher listens on for as long as it likes.
@@ -40,7 +38,7 @@ pub(crate) fn routes<S: Store>(
         let answer = answer.map(|answer| match answer {
             Ok(Ok(answer)) => Ok(answer.map(Reply::Others)),
             Ok(Err(never)) => match never {},
-            Err(_) => Ok(Reply::refusal(Status::deadline_exceeded("the deadline ran out"))),
+            Err(_) => Ok(Reply::late()),
         });
         // Boxed, so that the usual call has no room for it.
         Either::Right(answer.boxed())

@@ -174,7 +174,7 @@ async fn run<S, B>(
 }
 
 /// A client's connection. It does not tell that it could write several buffers at once: then h2 gathers small answers
-/// into one write instead of flushing each (measured: 0.56 of the CPU).
+/// into one write instead of flushing each (measured: see `bench/README.md`).
 struct Socket {
     io: TcpStream,
     greeting: Option<Greeting>,

@@ -90,6 +90,11 @@ pub(super) fn compressed() -> Status {
     Status::with_metadata(Code::Unimplemented, "messages are not compressed here: send them as they are", metadata)
 }
 
+/// That a call to another service took too long. In gRPC's own words.
+pub(super) fn late() -> Status {
+    Status::deadline_exceeded("the deadline ran out")
+}
+
 /// A method that the service does not have. In gRPC's own words.
 pub(super) fn no_method() -> Status {
     Status::unimplemented("the service has no such method")

@@ -120,7 +120,12 @@ impl Reply {
         response
     }
 
-    pub(crate) fn refusal(status: Status) -> Response<Self> {
+    /// That the time was over for a service other than ours.
+    pub(crate) fn late() -> Response<Self> {
+        Self::refusal(status::late())
+    }
+
+    pub(super) fn refusal(status: Status) -> Response<Self> {
         status.into_http::<()>().map(|()| Self::Nothing)
     }
 }

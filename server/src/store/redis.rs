@@ -133,7 +133,7 @@ struct Look<'a> {
 impl Act for Look<'_> {
     type Answer = Option<Found>;
 
-    async fn act(&self, connection: &mut Connection, _: Attempt, now: Instant) -> Result<Option<Found>, Failure> {
+    async fn act(&self, connection: &Connection, _: Attempt, now: Instant) -> Result<Option<Found>, Failure> {
         let mut commands = Pipeline::with_capacity(3);
         for name in ["GET", "PEXPIRETIME"] {
             let mut command = Cmd::with_capacity(2, 16 + self.key.len());

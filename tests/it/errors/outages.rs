@@ -138,7 +138,14 @@ async fn one_call_too_many_is_refused_as_an_overload() {
     let mut calls = JoinSet::new();
     for channel in iter::repeat_with(|| world.server.channel()).take(CONNECTIONS) {
         for _ in 0..CALLS {
-            calls.spawn(raw::stream(channel.clone(), "Open", Request::new(tokio_stream::pending())));
+            let channel = channel.clone();
+            calls.spawn(async move {
+                loop {
+                    // One that comes while the call below has the last place is refused, and comes again.
+                    let _ = raw::stream(channel.clone(), "Open", Request::new(tokio_stream::pending())).await;
+                    sessiond_tests::poll_pause().await;
+                }
+            });
         }
     }
     let mut stub = world.stub();

@@ -26,7 +26,7 @@ pub(super) trait Act: Sync {
     /// Does it, from this moment on.
     fn act(
         &self,
-        connection: &mut Connection,
+        connection: &Connection,
         attempt: Attempt,
         now: Instant,
     ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
@@ -86,7 +86,7 @@ impl<F: Fn(&mut Cmd) + Sync, const CONFIRM: bool> Act for Run<'_, F, CONFIRM> {
     const WRITES: bool = true;
     const ALONE: bool = CONFIRM;
 
-    async fn act(&self, connection: &mut Connection, attempt: Attempt, _: Instant) -> Result<Reply, Failure> {
+    async fn act(&self, connection: &Connection, attempt: Attempt, _: Instant) -> Result<Reply, Failure> {
         // Only now, as the connection has told Redis's time; and rounded down, as that makes a repeat more likely seen.
         let since = connection.clock().at(attempt.since).before(Duration::from_millis(1));
         let mut reply = self.ask(connection, attempt, since).await?;
@@ -107,7 +107,7 @@ impl<F: Fn(&mut Cmd) + Sync, const CONFIRM: bool> Act for Run<'_, F, CONFIRM> {
 }
 
 impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
-    async fn ask(&self, connection: &mut Connection, attempt: Attempt, since: Time) -> Result<Reply, Failure> {
+    async fn ask(&self, connection: &Connection, attempt: Attempt, since: Time) -> Result<Reply, Failure> {
         let until = connection.clock().at(attempt.until);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let command = |name: &str, script: &str| {
@@ -147,7 +147,7 @@ impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
     }
 
     /// Waits until so many replicas have what was just written on this connection, which nobody else uses.
-    async fn confirm(&self, connection: &mut Connection, attempt: Attempt) -> Result<(), Failure> {
+    async fn confirm(&self, connection: &Connection, attempt: Attempt) -> Result<(), Failure> {
         let left = attempt.until.saturating_duration_since(Instant::now()).saturating_sub(WAIT_MARGIN);
         let mut wait = Cmd::new();
         // Zero would be for ever.
@@ -173,7 +173,7 @@ pub(super) struct Ping;
 impl Act for Ping {
     type Answer = ();
 
-    async fn act(&self, connection: &mut Connection, _: Attempt, _: Instant) -> Result<(), Failure> {
+    async fn act(&self, connection: &Connection, _: Attempt, _: Instant) -> Result<(), Failure> {
         let mut questions = Pipeline::with_capacity(2);
         // One that still loads its data refuses a PING, and answers the other.
         questions.cmd("PING").cmd("ROLE");
@@ -188,7 +188,7 @@ pub(super) struct Info;
 impl Act for Info {
     type Answer = String;
 
-    async fn act(&self, connection: &mut Connection, _: Attempt, _: Instant) -> Result<String, Failure> {
+    async fn act(&self, connection: &Connection, _: Attempt, _: Instant) -> Result<String, Failure> {
         let mut ask = Cmd::new();
         ask.arg("INFO").arg(&["server", "memory", "persistence", "replication"]);
         let told = connection.request(&ask).await?;

@@ -198,8 +198,8 @@ impl Cluster {
             (known, map.replicas.clone())
         };
         let asked = known.iter().map(|(address, node)| async move {
-            let mut connection = node.shared().await.map_err(|error| Trouble(error.to_string().into()))?;
-            ask(&mut connection, address).await
+            let connection = node.shared().await.map_err(|error| Trouble(error.to_string().into()))?;
+            ask(&connection, address).await
         });
         let mut told = join_all(asked.map(in_time)).await;
         // A master that was cut off goes on telling what was, and that all is not well.
@@ -209,8 +209,8 @@ impl Cluster {
         others.extend(self.seeds.iter().filter(|seed| !known.iter().any(|(address, _)| address == *seed)).cloned());
         let asked = others.iter().map(|address| async move {
             let pipe = self.common.access.connect(address, drop).await?;
-            let mut connection = Connection::new(pipe, Arc::new(Group::new()).admit());
-            ask(&mut connection, address).await
+            let connection = Connection::new(pipe, Arc::new(Group::new()).admit());
+            ask(&connection, address).await
         });
         told.extend(join_all(asked.map(in_time)).await);
         best(told)
@@ -255,7 +255,7 @@ fn best(told: Vec<Result<View, Trouble>>) -> Result<View, Trouble> {
 }
 
 /// What a node, found at this address, tells of its cluster.
-async fn ask(connection: &mut Connection, at: &Address) -> Result<View, Trouble> {
+async fn ask(connection: &Connection, at: &Address) -> Result<View, Trouble> {
     let mut questions = Pipeline::new();
     questions.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
     let answers = connection.request_all(&questions).await.map_err(|error| {

@@ -194,7 +194,7 @@ impl Link {
         // What waits for replicas may be late by itself.
         question.tells_silence = !A::ALONE;
         let asked = question.asked;
-        let outcome = act.act(&mut question.connection, attempt, asked).await;
+        let outcome = act.act(&question.connection, attempt, asked).await;
         let connection = question.answered();
         if let Some(held) = &mut held {
             held.ended();
