@@ -68,13 +68,16 @@ async fn of_connections(count: usize) -> anyhow::Result<(f64, f64)> {
     sleep(Duration::from_secs(1)).await;
     let idle = server.memory("VmRSS");
     let ids = create(server.address(), HALF, 1).await?;
-    let before = server.memory("VmRSS");
-    let connections = load::connect(server.address(), count).await?;
-    let request = load::request(Method::Open);
-    for connection in &connections {
-        load::call(connection, &request, wire::open(&ids[0])).await?;
-    }
-    let after = server.memory("VmRSS");
+    // One caller, who goes from one connection to the next.
+    let callers = Callers { connections: count, in_flight: 1, wander: true };
+    let opens = Work::once(vec![(Method::Open, wire::open(&ids[0])); count], HALF - 4..HALF + 400);
+    let (before, mut after) = (server.memory("VmRSS"), 0);
+    let time = Time { warm: Duration::ZERO, run: Duration::from_secs(60) };
+    let look = || {
+        after = server.memory("VmRSS");
+        Ok(())
+    };
+    load::run(server.address(), callers, opens, time, look).await?;
     Ok((idle as f64 / 1024.0, after.saturating_sub(before) as f64 / count as f64))
 }
 
