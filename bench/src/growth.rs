@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use anyhow::Context;
 use bytes::Bytes;
 use serde::Serialize;
 use sessiond_tests::{Server, TestRedis};
@@ -47,14 +48,14 @@ impl Growth {
     /// When a server fails, or a call.
     pub async fn measure(extent: Extent) -> anyhow::Result<Self> {
         let (connections, sessions) = if extent == Extent::Quick { (200, 20_000) } else { (1_000, 200_000) };
-        let (idle, connection) = of_connections(connections).await?;
-        let session = of_sessions(sessions).await?;
+        let (idle, connection) = of_connections(connections).await.context("memory per connection")?;
+        let session = of_sessions(sessions).await.context("memory per session")?;
         let one = |value| Figure::of([value]);
         let found = Self { idle: one(idle), connection: one(connection), session: one(session), ..Self::default() };
         if extent == Extent::Quick {
             return Ok(found);
         }
-        let (sessions, (connections, echo_connections)) = (more_sessions().await?, more_connections().await?);
+        let (sessions, (connections, echo_connections)) = (more_sessions().await.context("1,000,000 sessions")?, more_connections().await?);
         Ok(Self { sessions, connections, echo_connections, ..found })
     }
 }
@@ -126,8 +127,8 @@ async fn more_connections() -> anyhow::Result<(Option<Figure>, Option<Figure>)> 
     for (place, calls) in [(place(&server), &ids), ((echo.pid(), echo.address()), &to_echo)] {
         let (mut these, mut those) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            these.push(cpu(place, with(10_000), calls).await?);
-            those.push(cpu(place, with(100), calls).await?);
+            these.push(cpu(place, with(10_000), calls).await.context("10,000 connections")?);
+            those.push(cpu(place, with(100), calls).await.context("100 connections")?);
         }
         figures.push(Figure::of_ratios(&these, &those));
     }

@@ -127,7 +127,10 @@ impl Connection {
             stream_room: Cell::new(FIRST_WINDOW as usize),
             waiting: RefCell::default(),
         };
-        let ear = Ear { io: read, bytes: Vec::with_capacity(1 << 16), headers: Reader::new(), keep, taken: 0 };
+        // At once: a server waits for the first words no longer than for a while, and there may be thousands of connections to open.
+        connection.io.writable().await?;
+        connection.flush()?;
+        let ear = Ear { io: read, bytes: Vec::with_capacity(1 << 13), headers: Reader::new(), keep, taken: 0 };
         Ok((connection, ear))
     }
 
