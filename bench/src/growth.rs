@@ -55,7 +55,8 @@ impl Growth {
         if extent == Extent::Quick {
             return Ok(found);
         }
-        let (sessions, (connections, echo_connections)) = (more_sessions().await.context("1,000,000 sessions")?, more_connections().await?);
+        let (sessions, (connections, echo_connections)) =
+            (more_sessions().await.context("1,000,000 sessions")?, more_connections().await?);
         Ok(Self { sessions, connections, echo_connections, ..found })
     }
 }

@@ -55,6 +55,9 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 /// that never speaks would otherwise stay for ever.
 const GREETING: Duration = Duration::from_secs(10);
 
+/// How long a connection without a call under way is given to read that we stop. (h2 itself waits for the answer to a PING.)
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// Serves a connection to its end, each call on a task of its own. When `stopping` turns true it says GOAWAY, and ends when the
 /// calls under way have.
 pub(super) async fn serve(
@@ -72,6 +75,7 @@ pub(super) async fn serve(
     };
     let mut keepalive = Keepalive::new(heard, connection.ping_pong());
     let mut is_stopping = false;
+    let mut farewell = pin!(sleep(FAREWELL));
     loop {
         tokio::select! {
             // The others are asked when there is no call to take: once for all calls that came together.
@@ -86,6 +90,15 @@ pub(super) async fn serve(
             _ = &mut stop, if !is_stopping => {
                 is_stopping = true;
                 connection.graceful_shutdown();
+                farewell.set(sleep(FAREWELL));
+            }
+            () = &mut farewell, if is_stopping => {
+                // Whoever has no call under way and has not read the GOAWAY by now does not listen, as a client that has no
+                // thread of its own: its next call finds the connection closed, and makes another.
+                if !connection.has_streams() {
+                    return Ok(());
+                }
+                farewell.set(sleep(FAREWELL));
             }
             () = keepalive.lost() => {
                 debug!("a connection is silent and does not answer");
@@ -190,40 +203,67 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::ready, net::TcpListener};
+    use std::{future::pending, net::TcpListener};
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        task::JoinHandle,
+    };
 
     use super::*;
 
-    /// Has no answer for anyone.
+    /// Works on every call for ever.
     #[derive(Clone)]
-    struct Nothing;
+    struct Forever;
 
-    impl Answers for Nothing {
-        fn answer(&self, _: Call, _: Caller) -> impl Future<Output = ()> + Send + 'static {
-            ready(())
+    impl Answers for Forever {
+        fn answer(&self, call: Call, caller: Caller) -> impl Future<Output = ()> + Send + 'static {
+            async {
+                let _kept = (call, caller);
+                pending().await
+            }
         }
     }
 
-    /// Serves a connection; the client's end of it, and the end of the serving.
-    async fn served() -> (TcpStream, tokio::task::JoinHandle<bool>) {
+    /// Serves a connection; the client's end of it, what stops it, and the end of the serving.
+    async fn served() -> (TcpStream, watch::Sender<bool>, JoinHandle<bool>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let serving = tokio::spawn(async move {
-            let (_stop, stopping) = watch::channel(false);
-            serve(socket, Nothing, stopping).await.is_ok()
-        });
-        (client, serving)
+        let (stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(async move { serve(socket, Forever, stopping).await.is_ok() });
+        (client, stop, serving)
+    }
+
+    /// The first words of HTTP/2, with no settings.
+    const FIRST_WORDS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_call_under_way_and_does_not_listen_holds_no_stop() {
+        let (mut client, stop, mut serving) = served().await;
+        client.write_all(FIRST_WORDS).await.unwrap();
+        assert!(timeout(Duration::from_secs(30), &mut serving).await.is_err(), "it is let be");
+        stop.send_replace(true);
+        assert!(timeout(3 * FAREWELL, serving).await.unwrap().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_under_way_holds_the_stop() {
+        let (client, stop, mut serving) = served().await;
+        let (mut calls, connection) = h2::client::handshake(client).await.unwrap();
+        tokio::spawn(connection);
+        let (answer, _body) = calls.send_request(http::Request::new(()), false).unwrap();
+        assert!(timeout(Duration::from_secs(1), answer).await.is_err(), "there is none");
+        stop.send_replace(true);
+        assert!(timeout(10 * FAREWELL, &mut serving).await.is_err(), "it was cut");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_falls_silent_is_asked_and_then_given_up() {
-        let (mut client, serving) = served().await;
+        let (mut client, _stop, serving) = served().await;
         // The first words, and no more for ever: not even an answer to our settings.
-        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        client.write_all(FIRST_WORDS).await.unwrap();
         let begun = Instant::now();
         serving.await.unwrap();
         assert!(begun.elapsed() <= 2 * KEEPALIVE.0 + KEEPALIVE.1 + Duration::from_secs(1), "{:?}", begun.elapsed());
