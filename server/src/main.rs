@@ -10,6 +10,7 @@ use sessiond::{
     serve,
     store::{memory::MemoryStore, redis::RedisStore},
 };
+use socket2::SockRef;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -39,6 +40,10 @@ fn main() -> ExitCode {
     }
 }
 
+/// Connections that may wait to be taken; the kernel's own bound (`net.core.somaxconn`) holds besides. std asks for 128, and who
+/// finds the queue full tries again after a second: when a service starts anew, all its clients come at once.
+const BACKLOG: i32 = 4096;
+
 fn run(config: &Config) -> Result<(), String> {
     let grpc = bind("--listen", &config.listen)?;
     let metrics = config.metrics_listen.as_deref().map(|address| bind("--metrics-listen", address)).transpose()?;
@@ -67,7 +72,10 @@ fn run(config: &Config) -> Result<(), String> {
 }
 
 fn bind(flag: &str, address: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| refused(flag, address, &error))
+    let listener = TcpListener::bind(address);
+    // Once more, for a longer queue.
+    let listens = listener.and_then(|listener| SockRef::from(&listener).listen(BACKLOG).map(|()| listener));
+    listens.map_err(|error| refused(flag, address, &error))
 }
 
 fn refused(flag: &str, address: &str, error: &io::Error) -> String {

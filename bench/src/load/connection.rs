@@ -130,6 +130,9 @@ impl Connection {
         // At once: a server waits for the first words no longer than for a while, and there may be thousands of connections to open.
         connection.io.writable().await?;
         connection.flush()?;
+        // A connection is one when the server has spoken: whoever opens thousands without waiting fills the queue of a server, and
+        // the kernel then lets a second pass.
+        read.readable().await?;
         let ear = Ear { io: read, bytes: Vec::with_capacity(1 << 13), headers: Reader::new(), keep, taken: 0 };
         Ok((connection, ear))
     }

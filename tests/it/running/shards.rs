@@ -1,15 +1,18 @@
-//! Connections spread evenly over the shards. No answer tells which shard gave it; on Linux the kernel tells which epoll
-//! instance, of which each shard has its own, waits for which socket.
+//! Connections are let in however many come at once, and spread evenly over the shards. No answer tells which shard gave it; on
+//! Linux the kernel tells which epoll instance, of which each shard has its own, waits for which socket.
 #![cfg(target_os = "linux")]
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use rustix::process::Signal;
 use sessiond_proto::v1::OpenRequest;
-use sessiond_tests::{Server, Stub, eventually};
+use sessiond_tests::{Server, Stub, World, eventually};
+use tokio::{net::TcpStream, time::timeout};
 
 /// The inodes of the sockets that are connections to this server.
 fn connections(process: &Path, port: u16) -> BTreeSet<String> {
@@ -61,4 +64,20 @@ async fn new_connections_spread_evenly_over_the_shards() {
         stubs.push(stub);
     }
     assert_eq!(spread(&server), [5, 5, 5, 5]);
+}
+
+/// All clients at once, as after a restart: whom the kernel turns away tries again only after a second.
+#[tokio::test]
+async fn a_crowd_that_comes_at_once_is_let_in() {
+    const CROWD: usize = 300;
+    let server = World::memory(&[]).await.server;
+    // It takes none meanwhile.
+    server.signal(Signal::STOP);
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        let comes = timeout(Duration::from_millis(800), TcpStream::connect(server.address())).await;
+        crowd.push(comes.unwrap_or_else(|_| panic!("number {number} has to try again")).unwrap());
+    }
+    server.signal(Signal::CONT);
+    server.stub().open(OpenRequest::default()).await.unwrap();
 }
