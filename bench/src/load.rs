@@ -265,7 +265,9 @@ mod tests {
         for (wander, size) in [(false, 512), (true, 512), (false, 16_384), (true, 16_384)] {
             let callers = Callers { connections: 3, in_flight: 40, wander };
             let outcome = loaded(callers, size, 5_000, size - 4..size + 400).await.unwrap();
-            assert_eq!((outcome.calls, outcome.latency.len()), (5_000, 5_000), "{callers:?}, {size} bytes");
+            assert_eq!(outcome.calls, 5_000, "{callers:?}, {size} bytes");
+            // But for the few that are answered before the measuring begins.
+            assert!((4_000..=5_000).contains(&outcome.latency.len()), "{}", outcome.latency.len());
         }
     }
 

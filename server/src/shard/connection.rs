@@ -218,8 +218,9 @@ mod tests {
 
     impl Answers for Forever {
         fn answer(&self, call: Call, caller: Caller) -> impl Future<Output = ()> + Send + 'static {
+            let kept = (call, caller);
             async {
-                let _kept = (call, caller);
+                let _kept = kept;
                 pending().await
             }
         }
