@@ -205,7 +205,8 @@ impl Ear {
                 writable?;
                 return Ok(connection.flush()?);
             }
-            () = connection.full.notified() => return Ok(()),
+            // Else the arm above knows better when there is room.
+            () = connection.full.notified(), if !connection.has_more() => return Ok(()),
         }
         let bytes = std::mem::take(&mut self.bytes);
         let mut rest = &bytes[..];

@@ -13,6 +13,10 @@ use http_body::{Body, Frame};
 
 use super::unary::Reply;
 
+/// The most bytes of a connection's room that a call holds while it is worked on. As many calls as may be under way at once (256)
+/// then hold no more than there is (a MiB), and none waits for another.
+const MOST_HELD: usize = 4096;
+
 /// A call's request, as it comes.
 #[derive(Debug)]
 pub struct Incoming(RecvStream);
@@ -33,8 +37,8 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let Some(piece) = ready!(self.0.poll_data(context)) else { return Poll::Ready(None) };
         let piece = piece?;
-        // With the last piece the stream gives all of its room back by itself.
-        if !self.0.is_end_stream() {
+        // The room of a small last piece is given back by itself when the call is over, which spares a message about it.
+        if !self.0.is_end_stream() || piece.len() > MOST_HELD {
             self.0.flow_control().release_capacity(piece.len())?;
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))

@@ -55,7 +55,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 /// that never speaks would otherwise stay for ever.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// How long a connection without a call under way is given to read that we stop. (h2 itself waits for the answer to a PING.)
+/// How long a connection without a call under way is given to read that it ends. (h2 itself waits for the answer to a PING.)
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Serves a connection to its end, each call on a task of its own. When `stopping` turns true it says GOAWAY, and ends when the
@@ -76,7 +76,7 @@ pub(super) async fn serve(
     let mut keepalive = Keepalive::new(heard, connection.ping_pong());
     let mut is_stopping = false;
     let mut farewell = pin!(sleep(FAREWELL));
-    loop {
+    let left = loop {
         tokio::select! {
             // The others are asked when there is no call to take: once for all calls that came together.
             biased;
@@ -96,16 +96,33 @@ pub(super) async fn serve(
                 // Whoever has no call under way and has not read the GOAWAY by now does not listen, as a client that has no
                 // thread of its own: its next call finds the connection closed, and makes another.
                 if !connection.has_streams() {
-                    return Ok(());
+                    break Left::Idle;
                 }
                 farewell.set(sleep(FAREWELL));
             }
             () = keepalive.lost() => {
                 debug!("a connection is silent and does not answer");
-                connection.abrupt_shutdown(Reason::NO_ERROR);
+                break Left::Lost;
             }
         }
+    };
+    connection.abrupt_shutdown(Reason::NO_ERROR);
+    let closed = poll_fn(|context| connection.poll_closed(context));
+    match left {
+        // Answers that the socket had no room for yet are written before.
+        Left::Idle => closed.await?,
+        // Whoever does not read is not waited for.
+        Left::Lost => drop(timeout(FAREWELL, closed).await),
     }
+    Ok(())
+}
+
+/// Why we end a connection.
+enum Left {
+    /// We stop, and it has no call under way.
+    Idle,
+    /// Nobody is there.
+    Lost,
 }
 
 /// How we speak HTTP/2.
@@ -272,6 +289,17 @@ mod tests {
         client.read_to_end(&mut told).await.unwrap();
         let kinds: Vec<u8> = frames(&told).map(|frame| frame[3]).collect();
         assert!(kinds.ends_with(&[PING, GOAWAY]), "{kinds:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_is_given_up_as_well() {
+        let (mut client, _stop, serving) = served().await;
+        client.write_all(FIRST_WORDS).await.unwrap();
+        // Their answers fill all room that there is, and then nothing more is read here.
+        let pings = b"\0\0\x08\x06\0\0\0\0\0as if...".repeat(4096);
+        while timeout(Duration::from_secs(1), client.write_all(&pings)).await.is_ok() {}
+        let most = 2 * KEEPALIVE.0 + KEEPALIVE.1 + Duration::from_secs(1);
+        assert!(timeout(most, serving).await.unwrap().unwrap());
     }
 
     const PING: u8 = 6;
