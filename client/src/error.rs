@@ -177,6 +177,14 @@ mod tests {
     }
 
     #[test]
+    fn an_error_knows_the_reason_that_was_given() {
+        for reason in ["SESSION_CHANGED", "OVERLOADED", "CALLER_UNKNOWN", "INTERNAL", "SESSION_TOO_LARGE"] {
+            assert_eq!(told(Code::Unavailable, reason).error.reason().as_deref(), Some(reason));
+        }
+        assert_eq!(Failed::from(Status::unavailable("broken pipe")).error.reason(), None);
+    }
+
+    #[test]
     fn only_an_outage_that_is_not_the_deadline_is_repeated() {
         assert!(told(Code::Unavailable, "STORE_UNAVAILABLE").repeatable);
         assert!(told(Code::Unavailable, "OVERLOADED").repeatable);
