@@ -1,9 +1,14 @@
 """What the tests of the neighbours stand on: a Redis and a sessiond for the run, and whether the run is a long one."""
 
 import os
+import sys
 
 import pytest
-from processes import Redis, Sessiond
+from flask import Flask
+from processes import APPS, Redis, Sessiond
+
+sys.path.insert(0, str(APPS))
+import sessions  # noqa: E402
 
 LONG = bool(os.environ.get("SESSIOND_TESTS_LONG"))
 
@@ -31,3 +36,29 @@ def own_sessiond(redis, tmp_path):
     """A sessiond that a test may kill."""
     with Sessiond(tmp_path, redis.url) as sessiond:
         yield sessiond
+
+
+@pytest.fixture
+def app(sessiond, redis):
+    """An application as its developer has it, in this process. (With SESSIONS in the environment: with other sessions.)"""
+    app = Flask("neighbours", root_path=os.path.dirname(__file__))
+    # Ours asks for no key. What the neighbours put into cookies and forms of their own is signed with it.
+    app.config.update(SECRET_KEY="a secret of the tests", TESTING=True)
+    sessions.give(app, {"SESSIOND_ADDRESS": sessiond.address, "REDIS_URL": redis.url, **os.environ})
+    return app
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+@pytest.fixture
+def session_cookie(app):
+    """Gives what a client has in its session's cookie; None without one."""
+
+    def read(client):
+        cookie = client.get_cookie(app.config["SESSION_COOKIE_NAME"])
+        return cookie and cookie.value
+
+    return read
