@@ -89,14 +89,14 @@ def app(app):
     return app
 
 
-def submit(client, path, **fields):
-    """Loads a page with a form, and sends it with the token that is in it."""
-    token = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', client.get(path).text)[1]
+def submit(client, page, path, **fields):
+    """Loads a page with a form, and sends the token that is in it with these fields."""
+    token = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', client.get(page).text)[1]
     return client.post(path, data={"csrf_token": token, **fields})
 
 
 def sign_in(client):
-    return submit(client, "/login", email="ada@example.org", password=PASSWORD)
+    return submit(client, "/login", "/login", email="ada@example.org", password=PASSWORD)
 
 
 def test_signing_in_and_out_by_its_own_pages(client):
@@ -104,7 +104,7 @@ def test_signing_in_and_out_by_its_own_pages(client):
     assert sign_in(client).status_code == 302
     assert client.get("/who").text == "ada@example.org"
     assert client.get("/mine").text == "yours"
-    submit(client, "/logout")
+    submit(client, "/verify", "/logout")
     assert client.get("/who").text == "nobody"
 
 
