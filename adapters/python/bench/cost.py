@@ -81,7 +81,7 @@ class Contestant:
         said = subprocess.run(
             [*load, f"http://127.0.0.1:{self.gunicorn.port}/{path}"], capture_output=True, text=True, check=True
         ).stdout
-        used = [cpu_of(pid) - begin for pid, begin in zip(watched, before)]
+        used = [cpu_of(pid) - begin for pid, begin in zip(watched, before, strict=True)]
         assert "Non-2xx" not in said, said
         requests = int(re.search(r"(\d+) requests in", said)[1])
         cpu, redis, sessiond = (time / requests for time in used)
@@ -104,7 +104,7 @@ def run(rounds, seconds):
         for number in range(rounds):
             turn = contestants[number % len(contestants) :] + contestants[: number % len(contestants)]
             cells = {(c.kind, kind): c.measure(kind, seconds) for kind in KINDS for c in turn}
-            for (kind, path), cell in cells.items():
+            for (_, path), cell in cells.items():
                 # Above an application without sessions, in this very round.
                 cell["above"] = cell["cpu"] - cells["none", path]["cpu"]
             results.append(cells)
@@ -138,7 +138,9 @@ def verdicts(results):
         ratios = [cells["sessiond", path][column] / cells[other, path][column] for cells in results]
         median = statistics.median(ratios)
         met = median <= limit if bound == "at most" else median >= limit
-        line = f"| {name}, {path} | {CONTESTANTS[other]} | {spread(ratios, 2)} | {bound} {limit} | {'met' if met else 'MISSED'} |"
+        line = (
+            f"| {name}, {path} | {CONTESTANTS[other]} | {spread(ratios, 2)} | {bound} {limit} | {'met' if met else 'MISSED'} |"
+        )
         yield line, met
 
 
@@ -162,7 +164,6 @@ def main():
         flat = [{f"{kind} {path}": cell for (kind, path), cell in cells.items()} for cells in results]
         arguments.json.write_text(json.dumps(flat, indent=1))
     sys.exit(not all(met for _, met in lines))
-
 
 
 if __name__ == "__main__":

@@ -14,14 +14,13 @@ like is in `templates/`, and in the Rust example's style sheet and script, which
 
 import os
 import secrets
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flask import Flask, abort, redirect, render_template, request, send_from_directory, session
+from sessiond.flask import SessiondInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
-
-from sessiond.flask import SessiondInterface
 
 SESSIOND = os.environ.get("SESSIOND_ADDRESS", "127.0.0.1:50051")
 LOOKS = Path(__file__).resolve().parents[3] / "client" / "examples" / "axum"
@@ -94,8 +93,8 @@ def look(name):
 def only_our_forms():
     """Refuses a form that another site sent in the visitor's name.
 
-    Two lines of defence. The browser itself says where a request comes from. And whoever is signed in has a token in the session
-    and in each form; nobody else needs one, so that who only looks is given neither session nor cookie.
+    Two lines of defence. The browser itself says where a request comes from. And whoever is signed in has a token in the
+    session and in each form; nobody else needs one, so that who only looks is given neither session nor cookie.
     """
     if request.method != "POST":
         return
@@ -118,7 +117,7 @@ def visitor():
     cart = {tea: count for tea, count in session.get("cart", {}).items() if tea in TEAS}
     facts = None
     if session.handle:
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         facts = {"handle": session.handle, "age": now - session.create_time, "rest": session.expire_time - now}
     return {"teas": TEAS, "name": session.subject, "cart": cart, "csrf": csrf_token(), "facts": facts}
 

@@ -16,7 +16,7 @@ LEFT_OUT = {
     "tests/test_basic.py::test_session_secret_key_fallbacks": NO_KEY,
     "tests/test_testing.py::test_session_transactions_no_null_sessions": NO_KEY,
     # Nothing of sessions in it.
-    "tests/test_reqctx.py::test_bad_environ_raises_bad_request": "fails with the default sessions as well, since Werkzeug 3.1.9",
+    "tests/test_reqctx.py::test_bad_environ_raises_bad_request": "fails with the default sessions too, since Werkzeug 3.1.9",
 }
 
 sessions.give(flask.Flask)

@@ -1,4 +1,4 @@
-"""Flask-Login on our sessions, as an application uses it: remember-me, fresh logins, "strong" protection, and a new id at login."""
+"""Flask-Login on our sessions: remember-me, fresh logins, "strong" protection, and a new id at login."""
 
 import pytest
 from flask import session
