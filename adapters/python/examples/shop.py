@@ -13,8 +13,6 @@ like is in `templates/`, and in the Rust example's style sheet and script, which
 """
 
 import os
-import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flask import Flask, abort, redirect, render_template, request, send_from_directory, session
@@ -41,12 +39,12 @@ app.config.update(SESSION_COOKIE_NAME="__Host-id", SESSION_COOKIE_SECURE=True, S
 
 @app.get("/")
 def show_shop():
-    return render_template("shop.html")
+    return page("shop.html")
 
 
 @app.get("/cart")
 def show_cart():
-    return render_template("cart.html")
+    return page("cart.html")
 
 
 @app.post("/cart")
@@ -74,7 +72,6 @@ def sign_in():
         abort(400, "Please tell us a name.")
     # The cart stays; the id in the cookie becomes another one.
     session.sign_in(name)
-    session["shop_csrf"] = secrets.token_urlsafe()
     return redirect("/", 303)
 
 
@@ -100,36 +97,16 @@ def only_our_forms():
         return
     if request.headers.get("Sec-Fetch-Site") != "same-origin":
         abort(403, "This form was not sent from a page of this shop.")
-    if session.subject and not secrets.compare_digest(request.form.get("csrf", ""), csrf_token()):
+    if session.subject and not session.check_csrf(request.form.get("csrf")):
         abort(403, "This form is of another session. Please load its page again.")
 
 
-def csrf_token():
-    """The token for the forms of whoever is signed in, be it at this shop or at the other one."""
-    if session.subject and "shop_csrf" not in session:
-        session["shop_csrf"] = secrets.token_urlsafe()
-    return session.get("shop_csrf", "")
-
-
-@app.context_processor
-def visitor():
-    """What the pages show of a visitor."""
+def page(template):
+    """A page, with what it shows of its visitor."""
     cart = {tea: count for tea, count in session.get("cart", {}).items() if tea in TEAS}
-    facts = None
-    if session.handle:
-        now = datetime.now(UTC)
-        facts = {"handle": session.handle, "age": now - session.create_time, "rest": session.expire_time - now}
-    return {"teas": TEAS, "name": session.subject, "cart": cart, "csrf": csrf_token(), "facts": facts}
-
-
-@app.template_filter()
-def span(time):
-    """A span in its two largest units."""
-    seconds = max(0, int(time.total_seconds()))
-    for unit, size, smaller, part in [("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)]:
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // part} {smaller}"
-    return f"{seconds} s"
+    csrf = session.csrf_token() if session.subject else None
+    name, handle = session.subject, session.handle
+    return render_template(template, teas=TEAS, name=name, cart=cart, csrf=csrf, handle=handle)
 
 
 @app.errorhandler(HTTPException)

@@ -144,3 +144,17 @@ def test_a_name_is_text_and_never_markup(customer):
     customer.submit(AXUM, "/sign-in", name="<script>alert(1)</script>")
     for shop in BOTH:
         assert "<script>alert" not in customer.look(shop).text
+
+
+def test_in_an_outage_the_shop_says_so_on_a_page_of_its_own(own_sessiond, tmp_path):
+    with opened([sys.executable, EXAMPLE], own_sessiond, tmp_path) as shop:
+        customer = Customer(shop)
+        customer.submit(FLASK, "/sign-in", name="Ada")
+        own_sessiond.kill()
+        answer = customer.at[FLASK].get("/")
+        assert answer.status == 503
+        assert answer.headers["Retry-After"]
+        assert answer.cookies == []
+        assert "Back to the shop" in answer.text
+        own_sessiond.start_again()
+        assert customer.name(FLASK) == "Ada"
