@@ -68,6 +68,24 @@ impl Error {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// The reason that the service gave, a name from `error_reason.proto`: for logs and for bindings to other languages. `None`
+    /// if it gave none, because the network failed before it, for one.
+    pub fn reason(&self) -> Option<String> {
+        let told = |cause: &Cause| Some(cause.downcast_ref::<Status>()?.get_details_error_info()?.reason);
+        let known = |reason: &str| Some(reason.to_owned());
+        match self {
+            Self::Unavailable { cause, .. } => cause.as_ref().and_then(told),
+            Self::Forbidden(cause) | Self::Internal(cause) => told(cause),
+            Self::NotFound => known("SESSION_NOT_FOUND"),
+            Self::Changed => known("SESSION_CHANGED"),
+            Self::OutcomeUnknown => known("OUTCOME_UNKNOWN"),
+            Self::TooLarge { .. } => known("SESSION_TOO_LARGE"),
+            Self::StoreFull => known("STORE_FULL"),
+            Self::Refused(_) => known("INVALID_FIELD"),
+            Self::Value(_) => None,
+        }
+    }
+
     pub(crate) fn deadline() -> Self {
         Self::Unavailable { retry_after: RETRY_AFTER, cause: Some("the deadline ran out".into()) }
     }
