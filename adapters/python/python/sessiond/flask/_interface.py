@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Optional, Union
+from urllib.parse import quote
 
 from flask.sessions import SessionInterface
 
@@ -47,6 +48,8 @@ class SessiondInterface(SessionInterface):
         self.clear_site_data = clear_site_data
         self._readers: dict[str, CookieReader] = {}
         self._checked: Any = None
+        #: Whether a permanent session was seen: until then there is none to be refreshed unasked.
+        self._has_permanent = False
 
     # ---- a request begins ----------------------------------------------------------
 
@@ -65,19 +68,23 @@ class SessiondInterface(SessionInterface):
             except Unavailable as error:
                 if not self.fail_open:
                     raise SessionUnavailable(error.retry_after) from error
+                dict.clear(session)
                 session.__class__ = ReadOnlySession
                 return
             if stored is None:
                 session._dead = id
-            else:
-                session._stored = stored
-                dict.update(session, stored.data)
+            session._stored = stored
         session.__class__ = SessiondSession
+        dict.clear(session)
+        if session._stored is not None:
+            dict.update(session, session._stored.data)
+        if dict.get(session, "_permanent"):
+            self._has_permanent = True
 
     # ---- its response leaves -------------------------------------------------------
 
     def save_session(self, app: Flask, session: SessiondSession, response: Response) -> None:  # type: ignore[override]
-        if not session.accessed:
+        if not session.accessed and not self._is_refreshed(app, session):
             return
         if "Vary" in response.headers:
             response.vary.add("Cookie")
@@ -90,12 +97,29 @@ class SessiondInterface(SessionInterface):
         elif kind is not Unopened:
             self._save(app, session, response)
 
+    def _is_refreshed(self, app: Flask, session: SessiondSession) -> bool:
+        """Whether the cookie is to be sent again though nobody looked at the session: Flask does so for a permanent one."""
+        if type(session) is Unopened and self._has_permanent and app.config["SESSION_REFRESH_EACH_REQUEST"]:
+            try:
+                self._open(session, *session._from[1:])
+            except SessionUnavailable:
+                # Nobody asked for it.
+                return False
+        return type(session) is SessiondSession and (session.modified or self.should_set_cookie(app, session))
+
+    def should_set_cookie(self, app: Flask, session: SessiondSession) -> bool:  # type: ignore[override]
+        """Whether to send a cookie again that the browser has: only one that would expire.
+
+        Flask sends it with every change, since there it holds the data. Here a change leaves it as it is, and a response that
+        is late would put an old id in the place of what a login in another tab has just set.
+        """
+        return session.permanent and (session.modified or app.config["SESSION_REFRESH_EACH_REQUEST"])
+
     def _save(self, app: Flask, session: SessiondSession, response: Response) -> None:
-        wants_cookie = self.should_set_cookie(app, session)
         cookie: Any = None
         if session.modified:
-            permanent = session.permanent
-            lifetime = app.permanent_session_lifetime if permanent else ONE_DAY
+            self._has_permanent |= session.permanent
+            lifetime = app.permanent_session_lifetime if session.permanent else ONE_DAY
             try:
                 cookie = save(self.client, session, lifetime)
             except SessiondError as error:
@@ -106,7 +130,7 @@ class SessiondInterface(SessionInterface):
                 replace_response(app, response, answer)
                 response.vary.add("Cookie")
                 return
-        if cookie is None and wants_cookie and session._stored is not None and session.permanent:
+        if cookie is None and session._stored is not None and self.should_set_cookie(app, session):
             cookie = session._stored.id
         if cookie is REMOVED:
             self._remove_cookie(app, response)
@@ -114,23 +138,20 @@ class SessiondInterface(SessionInterface):
             self._set_cookie(app, session, response, cookie)
 
     def _set_cookie(self, app: Flask, session: SessiondSession, response: Response, id: SessionId) -> None:
-        response.set_cookie(
-            self.get_cookie_name(app),
-            id.expose(),
-            expires=self.get_expiration_time(app, session),
-            **self._cookie_settings(app),
-        )
+        name, expires = self.get_cookie_name(app), self.get_expiration_time(app, session)
+        response.set_cookie(name, id.expose(), expires=expires, **self._cookie_settings(app, name))
         response.headers["Cache-Control"] = "no-store"
 
     def _remove_cookie(self, app: Flask, response: Response) -> None:
-        response.delete_cookie(self.get_cookie_name(app), **self._cookie_settings(app))
+        name = self.get_cookie_name(app)
+        response.delete_cookie(name, **self._cookie_settings(app, name))
         response.headers["Cache-Control"] = "no-store"
         if self.clear_site_data:
             response.headers["Clear-Site-Data"] = '"cache", "storage"'
 
-    def _cookie_settings(self, app: Flask) -> dict[str, Any]:
-        """Flask's settings of the cookie."""
-        return {
+    def _cookie_settings(self, app: Flask, name: str) -> dict[str, Any]:
+        """Flask's settings of the cookie. Those that browsers would drop without a word are refused."""
+        settings = {
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app),
             "secure": self.get_cookie_secure(app),
@@ -138,3 +159,30 @@ class SessiondInterface(SessionInterface):
             "samesite": self.get_cookie_samesite(app),
             "partitioned": self.get_cookie_partitioned(app),
         }
+        if (name, settings) != self._checked:
+            _check_cookie(name, **settings)
+            self._checked = name, settings
+        return settings
+
+
+def _check_cookie(
+    name: str,
+    *,
+    domain: Optional[str],
+    path: str,
+    secure: bool,
+    httponly: bool,
+    samesite: Optional[str],
+    partitioned: bool,
+) -> None:
+    """Checks settings as Werkzeug will write them."""
+    if domain:
+        domain = domain.partition(":")[0].lstrip(".").encode("idna").decode("ascii")
+    check_cookie(
+        name=name,
+        domain=domain or None,
+        path=quote(path, safe="%!$&'()*+,/:=@"),
+        secure=secure or partitioned,
+        same_site=samesite.title() if samesite else None,
+        partitioned=partitioned,
+    )

@@ -34,10 +34,10 @@ def save(client: Client, session: SessiondSession, lifetime: timedelta) -> Cooki
 
 
 def _saved(session: SessiondSession, stored: Optional[Session]) -> Optional[SessionId]:
-    """Notes what is stored now, and that nothing is left to be saved."""
+    """Notes what is stored now. (`modified` stays, as in Flask: saved again, it differs from nothing.)"""
     session._stored = stored
     session._updates, session._signs_in = None, None
-    session.modified = session._rotates = session._cleared = False
+    session._rotates = session._cleared = False
     return None if stored is None else stored.id
 
 
@@ -70,9 +70,8 @@ def _create(
 
 
 def _change(client: Client, session: SessiondSession, stored: Session, lifetime: timedelta) -> Optional[SessionId]:
-    # Flask's `permanent` is a key. Where it does not change, what another application gave the session stays.
-    permanent = session.get("_permanent", False)
-    retimed = stored.differs("_permanent", permanent) if "_permanent" in session else False
+    # Where it does not change, the timeout that another application gave the session stays.
+    retimed = session.permanent != bool(stored.data.get("_permanent"))
     asked: dict[str, Any] = {"rotate": session._rotates, "subject": session._signs_in}
     if retimed:
         asked["idle_timeout"] = lifetime
@@ -93,9 +92,10 @@ def _change(client: Client, session: SessiondSession, stored: Session, lifetime:
         # A new id for what is no more: whoever gave it one in the meantime has told the browser.
         _saved(session, None)
         return None
-    rotated = session._rotates
-    new_id = _saved(session, saved)
-    return new_id if rotated else None
+    # The cookie says whether it outlives the browser.
+    tells = session._rotates or retimed
+    id = _saved(session, saved)
+    return id if tells else None
 
 
 def _holding_updates(session: SessiondSession) -> dict[str, Any]:

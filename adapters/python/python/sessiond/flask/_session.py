@@ -193,6 +193,8 @@ class Unopened(SessiondSession):
 
     def __init__(self, interface: SessiondInterface, cookie: str, header: Optional[str]) -> None:
         self._from = interface, cookie, header
+        # Not empty: `json` looks at the length in C, and would not ask further.
+        dict.__setitem__(self, "(a session that nobody has looked at)", None)
 
     def _opened(self) -> SessiondSession:
         self.accessed = True
@@ -221,8 +223,8 @@ def _opens_first(name: str) -> Callable[..., Any]:
     return method
 
 
-# All that looks at a dictionary, or changes it. What C does without asking these (PyDict_GetItem), finds it empty: CPython
-# does so with dictionaries of exactly that type alone, but for `ujson` and its like.
+# All that looks at a dictionary, or changes it. What is in it is not seen by C that does not ask these (PyDict_GetItem):
+# CPython itself asks them, of everything that is more than a plain dictionary.
 for _name in (
     "__contains__ __delitem__ __eq__ __getitem__ __ior__ __iter__ __len__ __ne__ __or__ __repr__ __reversed__ __ror__ "
     "__setitem__ clear copy get items keys pop popitem setdefault update values"
