@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "neighbours"))
-from processes import TARGET, Gunicorn, Redis, Sessiond  # noqa: E402
+from servers import TARGET, Gunicorn, Redis, Sessiond  # noqa: E402
 from visitor import Visitor  # noqa: E402
 
 CONTESTANTS = {
@@ -96,7 +96,7 @@ def run(rounds, seconds):
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         redis = stack.enter_context(Redis(folder))
-        program = os.environ.get("SESSIOND_BIN") or str(TARGET / "release" / "sessiond")
+        program = os.environ.get("SESSIOND_TEST_SERVER") or str(TARGET / "release" / "sessiond")
         sessiond = stack.enter_context(Sessiond(folder, redis.url, program=program))
         contestants = [Contestant(kind, folder, redis, sessiond, stack) for kind in CONTESTANTS]
         for contestant in contestants:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from flask import Flask
-from processes import APPS, Redis, Sessiond
+from servers import APPS, Redis, Sessiond
 
 sys.path.insert(0, str(APPS))
 import sessions  # noqa: E402

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from processes import Gunicorn, eventually
+from servers import Gunicorn, eventually
 from visitor import Visitor
 
 TABS = 8

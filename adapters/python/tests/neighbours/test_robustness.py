@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import pytest
-from processes import Gunicorn, eventually
+from servers import Gunicorn, eventually
 from visitor import Visitor
 
 

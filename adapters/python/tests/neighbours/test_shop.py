@@ -8,7 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from processes import REPOSITORY, Process, binary
+from servers import REPOSITORY, Process, binary
 from visitor import Visitor
 
 EXAMPLE = REPOSITORY / "adapters" / "python" / "examples" / "shop.py"
@@ -24,7 +24,7 @@ def opened(command, sessiond, folder):
 @pytest.fixture(scope="module")
 def shops(sessiond, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shops")
-    axum = binary("AXUM_SHOP", "debug", "examples", "axum")
+    axum = binary("SESSIOND_TEST_SHOP", "examples/axum")
     with opened([sys.executable, EXAMPLE], sessiond, folder) as flask, opened([axum], sessiond, folder) as axum:
         yield flask, axum
 

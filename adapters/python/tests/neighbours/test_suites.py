@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from processes import APPS, TARGET
+from servers import APPS, TARGET
 
 HERE = Path(__file__).resolve().parent
 

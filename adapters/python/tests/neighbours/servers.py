@@ -32,12 +32,13 @@ def eventually(what, condition, patience=PATIENCE):
         time.sleep(0.005)
 
 
-def binary(variable, *path):
-    """A program of this repository: the one that the variable names, or the one that Cargo made."""
-    program = Path(os.environ.get(variable) or TARGET.joinpath(*path))
-    if not program.exists():
-        raise AssertionError(f"there is no {program}: run scripts/test, or cargo build, or set {variable}")
-    return str(program)
+def binary(variable, name):
+    """A program of this repository: the one that the variable names, or whichever Cargo made last."""
+    if named := os.environ.get(variable):
+        return named
+    built = [path for profile in ("debug", "release") if (path := TARGET / profile / name).exists()]
+    assert built, f"there is no {name} in {TARGET}: run scripts/test, or cargo build, or name one in {variable}"
+    return str(max(built, key=lambda path: path.stat().st_mtime))
 
 
 def free_port():
@@ -129,7 +130,7 @@ class Sessiond(Process):
 
     def __init__(self, folder, store, *options, program=None):
         self._folder, self._options = folder, ("--store", store, *options)
-        self._program = program or binary("SESSIOND_BIN", "debug", "sessiond")
+        self._program = program or binary("SESSIOND_TEST_SERVER", "sessiond")
         self._start("127.0.0.1:0")
 
     def _start(self, listen):
