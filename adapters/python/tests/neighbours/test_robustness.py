@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from http.client import HTTPException
 
 import pytest
 from servers import Gunicorn, eventually
@@ -45,7 +46,7 @@ class Tab:
             before = dict(self.visitor.cookies)
             try:
                 answer = self.visitor.get(f"/set/{self.key}/{self.sent}")
-            except OSError as error:
+            except (OSError, HTTPException) as error:
                 # The process that had this request is gone, and the answer with it.
                 self.statuses[type(error).__name__] += 1
                 continue
