@@ -10,7 +10,10 @@ use crate::{
 
 /// A call, ready to be made.
 pub(crate) enum Asked {
-    Open { id: Id, renew: bool },
+    Open {
+        id: Id,
+        renew: bool,
+    },
     Save(Box<Save>),
     Destroy(Id),
     DestroyUnchanged(Box<Stored>),

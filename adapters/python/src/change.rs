@@ -33,7 +33,9 @@ impl<'py> Target<'py> {
         }
         let Ok(text) = object.extract::<String>() else {
             let kind = object.get_type().name()?;
-            return Err(PyTypeError::new_err(format!("say which session: a Session, a SessionId or a str, not {kind}")));
+            return Err(PyTypeError::new_err(format!(
+                "say which session: a Session, a SessionId or a str, not {kind}"
+            )));
         };
         Ok(Id::parse(&text).map_or(Self::Nobody, Self::Named))
     }
@@ -107,7 +109,12 @@ impl Data<'_, '_> {
 }
 
 /// A Save; `None` if it would change nothing.
-pub(crate) fn save(py: Python<'_>, target: Option<Target<'_>>, data: Data<'_, '_>, flags: Flags) -> PyResult<Option<Save>> {
+pub(crate) fn save(
+    py: Python<'_>,
+    target: Option<Target<'_>>,
+    data: Data<'_, '_>,
+    flags: Flags,
+) -> PyResult<Option<Save>> {
     let given = data.read(py)?;
     let asks = flags.ask_for_something();
     let save = match target {

@@ -79,7 +79,9 @@ pub(crate) fn check_cookie(
         // Flask leaves it out if it is not set, and browsers take that for Lax, more or less.
         None | Some("Lax") => SameSite::Lax,
         Some(other) => {
-            return Err(PyValueError::new_err(format!("a cookie's SameSite cannot be {other:?}: say Lax, Strict or None")));
+            return Err(PyValueError::new_err(format!(
+                "a cookie's SameSite cannot be {other:?}: say Lax, Strict or None"
+            )));
         }
     };
     let mut policy =

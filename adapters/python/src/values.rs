@@ -151,7 +151,8 @@ fn unusual(object: &Bound<'_, PyAny>) -> Kept<Value> {
 }
 
 fn string(text: &Bound<'_, PyString>) -> Kept<String> {
-    let text = text.to_cow().map_err(|_| Refused::because("text that is no Unicode: it holds half a surrogate pair"))?;
+    let text =
+        text.to_cow().map_err(|_| Refused::because("text that is no Unicode: it holds half a surrogate pair"))?;
     Ok(text.into_owned())
 }
 
