@@ -48,7 +48,8 @@ class AsyncClient:
 
     async def open(self, id: Union[SessionId, str], *, renew: bool = True) -> Optional[Session]:
         """The session with this id; ``None`` if it opens nothing (any more)."""
-        return await _answer(lambda done: self._caller.open(done, id, renew))
+        opened: Optional[Session] = await _answer(lambda done: self._caller.open(done, id, renew))
+        return opened
 
     async def save(
         self,
@@ -62,11 +63,9 @@ class AsyncClient:
         idle_timeout: Union[timedelta, float, None] = None,
     ) -> Session:
         """Creates a session or changes one, and gives it as it is stored now."""
-        return await _answer(
-            lambda done: self._caller.save(
-                done, session, data, changed_keys, replace, rotate, subject, idle_timeout
-            )
-        )
+        asked = session, data, changed_keys, replace, rotate, subject, idle_timeout
+        saved: Session = await _answer(lambda done: self._caller.save(done, *asked))
+        return saved
 
     async def destroy(self, session: Union[Session, SessionId, str], *, unchanged: bool = False) -> None:
         """Ends a session."""
@@ -74,7 +73,8 @@ class AsyncClient:
 
     async def was_replaced(self, id: Union[SessionId, str]) -> bool:
         """Whether this id, which opens nothing, was replaced by a new one within the last minute."""
-        return await _answer(lambda done: self._caller.was_replaced(done, id))
+        replaced: bool = await _answer(lambda done: self._caller.was_replaced(done, id))
+        return replaced
 
     async def aclose(self) -> None:
         """Ends the connections and the thread. A later call makes new ones."""

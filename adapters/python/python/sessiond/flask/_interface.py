@@ -151,7 +151,7 @@ class SessiondInterface(SessionInterface):
 
     def _cookie_settings(self, app: Flask, name: str) -> dict[str, Any]:
         """Flask's settings of the cookie. Those that browsers would drop without a word are refused."""
-        settings = {
+        settings: dict[str, Any] = {
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app),
             "secure": self.get_cookie_secure(app),

@@ -70,7 +70,7 @@ class SessiondSession(dict[str, Any], SessionMixin):
             self[key] = default
         return self[key]
 
-    def pop(self, key: str, *default: Any) -> Any:  # type: ignore[override]
+    def pop(self, key: str, *default: Any) -> Any:
         if key in self:
             self.modified = True
         return super().pop(key, *default)
@@ -209,8 +209,8 @@ class ReadOnlySession(SessiondSession):
     def _fail(self, *_: Any, **__: Any) -> NoReturn:
         raise SessionReadOnly
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = update = setdefault = _fail  # type: ignore[assignment]
-    regenerate = sign_in = destroy = update_key = _fail  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = update = setdefault = _fail
+    regenerate = sign_in = destroy = update_key = _fail
     del _fail
 
 
@@ -230,4 +230,4 @@ for _name in (
     "__setitem__ clear copy get items keys pop popitem setdefault update values"
 ).split():
     setattr(Unopened, _name, _opens_first(_name))
-Unopened.__hash__ = None  # type: ignore[assignment]
+Unopened.__hash__ = None
