@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 from datetime import datetime, timedelta, timezone
 from uuid import UUID
@@ -10,9 +12,7 @@ from uuid import UUID
 import pytest
 from flask import flash, get_flashed_messages, session
 from markupsafe import Markup
-from sessiond.flask import SessiondSession
 from visitors import Visitor, make_app
-
 
 # ---- kept ------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ def test_what_flask_holds_comes_back_the_same(visitor):
 
 def test_what_cannot_be_kept_is_refused_by_its_place_and_without_its_content(app, visitor):
     app.testing = True
-    with pytest.raises(TypeError, match=re.escape("session[\"cart\"][1][\"price\"]: a session keeps")) as refused:
+    with pytest.raises(TypeError, match=re.escape('session["cart"][1]["price"]: a session keeps')) as refused:
         visitor(lambda: session.update(cart=[1, {"price": {"secret"}}]))
     assert "'secret'" not in str(refused.value)
     assert visitor.data == {}
@@ -137,6 +137,14 @@ def test_the_first_look_opens_the_session_whatever_it_is(visitor, look):
     assert seen == [{"a": 1, "b": 2}]
 
 
+def test_a_copy_of_a_session_is_a_dictionary(visitor):
+    visitor.put(a=[1])
+    for duplicate in [copy.copy, copy.deepcopy, lambda session: pickle.loads(pickle.dumps(session))]:
+        seen = []
+        visitor(lambda: seen.append(duplicate(session._get_current_object())))
+        assert (type(seen[0]), seen[0]) == (dict, {"a": [1]})
+
+
 def test_every_method_of_a_dictionary_opens_the_session():
     from sessiond.flask._session import Unopened
 
@@ -166,6 +174,7 @@ def test_an_empty_session_is_not_stored_and_has_no_cookie(visitor):
     assert "Set-Cookie" not in visitor(lambda: session.get("a")).headers
     assert "Set-Cookie" not in visitor(lambda: session.pop("a", None)).headers
     assert "Set-Cookie" not in visitor(lambda: session.regenerate()).headers
+    assert "Set-Cookie" not in visitor(lambda: setattr(session, "permanent", True)).headers
 
 
 def test_the_cookie_comes_with_the_first_value_and_is_not_to_be_cached(visitor):
@@ -192,7 +201,7 @@ def test_an_id_from_outside_is_never_adopted(visitor):
         assert visitor.data == {"a": 1}
 
 
-def test_of_two_cookies_of_our_name_none_is_trusted(app, visitor):
+def test_of_two_cookies_of_our_name_none_is_trusted(app, visitor, caplog):
     visitor.put(a=1)
     seen = []
     app.act = lambda: seen.append(dict(session))
@@ -200,6 +209,9 @@ def test_of_two_cookies_of_our_name_none_is_trusted(app, visitor):
     answer = app.test_client(use_cookies=False).get("/", headers={"Cookie": header})
     assert seen == [{}]
     assert "Set-Cookie" not in answer.headers
+    assert [record.message for record in caplog.records] == [
+        "two cookies of the session's name, session, in one request: neither is trusted"
+    ]
 
 
 def test_an_emptied_session_is_destroyed_and_its_cookie_removed(app, visitor):

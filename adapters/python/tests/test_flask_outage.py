@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Response, session
 from processes import wait_until
+from sessiond import Client
 from visitors import Visitor, make_app
 
 
@@ -124,6 +125,11 @@ def test_a_failed_look_is_not_taken_for_an_empty_session(fragile, visitor):
 
     assert_outage(visitor(careless))
     assert seen == ["failed"]
+
+
+def test_a_client_has_its_options_already(fragile):
+    with pytest.raises(TypeError, match="give timeout to the Client"):
+        make_app(Client(fragile.address), timeout=1)
 
 
 def test_where_it_fails_open_the_session_is_empty_and_can_only_be_read(fragile):

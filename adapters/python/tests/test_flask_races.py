@@ -67,6 +67,19 @@ def test_an_update_gives_what_is_there_now(visitor):
     assert visitor.data == {"n": 2}
 
 
+def test_a_key_without_a_value_and_one_with_none_are_two_things(tabs):
+    one, other = tabs
+    seen = []
+
+    def note(there):
+        seen.append(there)
+        return "made"
+
+    meanwhile(one, lambda: session.update_key("b", note, "default"), lambda: other.put(b=None))
+    assert seen == ["default", None]
+    assert one.data["b"] == "made"
+
+
 def test_an_update_of_what_was_set_in_this_request_depends_on_nothing(tabs):
     one, other = tabs
 

@@ -176,4 +176,3 @@ def test_what_python_raises_on_the_way_is_raised(client):
 
     with pytest.raises(LookupError, match="no such template"):
         client.save(None, {"k": Broken()})
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import weakref
 from datetime import timedelta
 from typing import Any, Callable, Optional, Union
@@ -101,11 +102,9 @@ async def _answer(begin: Callable[[Callable[[Any, Optional[BaseException]], None
             future.set_exception(error)
 
     def done(answer: Any, error: Optional[BaseException]) -> None:
-        try:
+        # If the loop was closed meanwhile, nobody waits any more.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, answer, error)
-        except RuntimeError:
-            # The loop was closed meanwhile: nobody waits any more.
-            pass
 
     call = begin(done)
     try:

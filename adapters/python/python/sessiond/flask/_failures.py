@@ -3,6 +3,7 @@ the application's error handlers see them."""
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Optional
 
@@ -58,7 +59,7 @@ def replace_response(app: Flask, response: Response, answer: HTTPException) -> N
     try:
         made = app.make_response(app.handle_user_exception(answer))
     except Exception:
-        app.logger.exception("the error handler for a session that could not be saved failed")
+        logging.getLogger("sessiond.flask").exception("the error handler for a session that could not be saved failed")
         made = app.make_response(answer.get_response())
     close = getattr(response.response, "close", None)
     if close is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Optional, Union
 from urllib.parse import quote
@@ -16,6 +17,8 @@ from ._session import ReadOnlySession, SessiondSession, Unopened
 
 if TYPE_CHECKING:
     from flask import Flask, Request, Response
+
+log = logging.getLogger("sessiond.flask")
 
 #: How long a session lives that is not permanent, without being used.
 ONE_DAY = timedelta(days=1)
@@ -43,6 +46,8 @@ class SessiondInterface(SessionInterface):
         clear_site_data: bool = False,
         **options: Any,
     ) -> None:
+        if isinstance(address, Client) and options:
+            raise TypeError(f"a client is as it is: give {', '.join(options)} to the Client, or an address here")
         self.client = address if isinstance(address, Client) else Client(address, **options)
         self.fail_open = fail_open
         self.clear_site_data = clear_site_data
@@ -68,12 +73,15 @@ class SessiondInterface(SessionInterface):
             except Unavailable as error:
                 if not self.fail_open:
                     raise SessionUnavailable(error.retry_after) from error
+                log.warning("a page is made without its session, which fails open: %s", error)
                 dict.clear(session)
                 session.__class__ = ReadOnlySession
                 return
             if stored is None:
                 session._dead = id
             session._stored = stored
+        elif id == "ambiguous":
+            log.warning("two cookies of the session's name, %s, in one request: neither is trusted", cookie)
         session.__class__ = SessiondSession
         dict.clear(session)
         if session._stored is not None:
@@ -126,7 +134,7 @@ class SessiondInterface(SessionInterface):
                 answer = answer_to(error)
                 if answer is None:
                     raise
-                app.logger.warning("the changes of a session were not saved: %s", error)
+                log.warning("the changes of a session were not saved: %s", error)
                 replace_response(app, response, answer)
                 response.vary.add("Cookie")
                 return

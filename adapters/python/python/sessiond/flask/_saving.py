@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Optional, Union
 
 from .. import Client, Session, SessionChanged, SessionId, SessionNotFound
-from ._session import SessiondSession
+from ._session import ABSENT, SessiondSession
 
 #: The cookie is to go.
 REMOVED = object()
@@ -54,11 +54,11 @@ def _end(client: Client, session: SessiondSession) -> Cookie:
     return REMOVED if living is not None else None
 
 
-def _create(
-    client: Client, session: SessiondSession, lifetime: timedelta, data: dict[str, Any]
-) -> Optional[SessionId]:
+def _create(client: Client, session: SessiondSession, lifetime: timedelta, data: dict[str, Any]) -> Optional[SessionId]:
     subject, dead = session._signs_in, session._dead
-    if not data and subject is None:
+    # Many applications say `session.permanent = True` before every request: that alone is nothing to be kept, or each bot
+    # would have a session.
+    if not data.keys() - {"_permanent"} and subject is None:
         _saved(session, None)
         return None
     if subject is None and dead is not None and client.was_replaced(dead):
@@ -99,9 +99,9 @@ def _change(client: Client, session: SessiondSession, stored: Session, lifetime:
 
 
 def _holding_updates(session: SessiondSession) -> dict[str, Any]:
-    """The functions by key, of those whose outcome nobody has set to something else since."""
+    """The steps by key, of those whose outcome nobody has set to something else since."""
     updates = session._updates or {}
-    return {key: functions for key, (functions, made) in updates.items() if session.get(key) is made}
+    return {key: steps for key, (steps, made) in updates.items() if session.get(key, ABSENT) is made}
 
 
 def _differences(session: SessiondSession, stored: Session) -> set[str]:
@@ -112,7 +112,7 @@ def _differences(session: SessiondSession, stored: Session) -> set[str]:
 
 def _by_version(client: Client, session: SessiondSession, stored: Session, asked: dict[str, Any]) -> Session:
     """Applies the changes to the newest data until nobody else was faster."""
-    changes, functions = _differences(session, stored), _holding_updates(session)
+    changes, steps = _differences(session, stored), _holding_updates(session)
     if not changes and not asked["rotate"]:
         return stored
     data, newest = dict(session), stored
@@ -130,18 +130,16 @@ def _by_version(client: Client, session: SessiondSession, stored: Session, asked
         if opened is None:
             raise SessionNotFound("the session ended meanwhile")
         newest = opened
-        data = _applied(session, changes, functions, newest)
+        data = _applied(session, changes, steps, newest)
 
 
-def _applied(
-    session: SessiondSession, changes: set[str], functions: dict[str, Any], newest: Session
-) -> dict[str, Any]:
+def _applied(session: SessiondSession, changes: set[str], steps: dict[str, Any], newest: Session) -> dict[str, Any]:
     data = dict(newest.data)
     for key in changes:
-        if key in functions:
-            value = data.get(key)
-            for function in functions[key]:
-                value = function(value)
+        if key in steps:
+            value = data.get(key, ABSENT)
+            for step in steps[key]:
+                value = step(value)
             data[key] = value
             # For whoever looks at the session after this.
             dict.__setitem__(session, key, value)

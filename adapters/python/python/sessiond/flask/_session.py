@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: What is under a key without a value.
+ABSENT: Any = object()
+
 
 class SessiondSession(dict[str, Any], SessionMixin):
     """A visitor's session, as Flask has it: a dictionary whose changed top-level keys are saved with the response.
@@ -87,10 +90,15 @@ class SessiondSession(dict[str, Any], SessionMixin):
         """
         # An id that opened nothing may have been replaced a moment ago, in another tab: that one is to be signed out.
         if self.subject is not None or self._dead is not None:
-            return self.destroy()
+            self.destroy()
+            return
         self._updates = None
         self._cleared = self.modified = True
         super().clear()
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        """A copy, or a pickle, is a dictionary of what is in it, and no second session."""
+        return dict, (dict(self.items()),)
 
     # ---- what Flask's cannot do ----------------------------------------------------
 
@@ -150,24 +158,28 @@ class SessiondSession(dict[str, Any], SessionMixin):
         times.
         """
         stored = self._opened()._stored
-        before = self.get(key)
-        known = self._updates and self._updates.get(key)
-        value = fn(self.get(key, default))
-        if known and known[1] is before:
-            functions = [*known[0], lambda there: fn(default if there is None else there)]
+        before = self.get(key, ABSENT)
+
+        def step(there: Any) -> T:
+            return fn(default if there is ABSENT else there)
+
+        value = step(before)
+        known = (self._updates or {}).get(key)
+        if known is not None and known[1] is before:
+            steps = [*known[0], step]
         elif stored is not None and not self._ends and not self._cleared and self._is_stored(stored, key, before):
-            functions = [lambda there: fn(default if there is None else there)]
+            steps = [step]
         else:
             # What is stored does not matter any more: this request has set it.
-            functions = []
+            steps = []
         self[key] = value
-        if functions:
-            self._updates = {**(self._updates or {}), key: (functions, value)}
+        if steps:
+            self._updates = {**(self._updates or {}), key: (steps, value)}
         return value
 
     @staticmethod
     def _is_stored(stored: Session, key: str, value: Any) -> bool:
-        return not stored.differs(key, value)
+        return key not in stored.data if value is ABSENT else not stored.differs(key, value)
 
     # ---- forms -----------------------------------------------------------------------
 
