@@ -16,11 +16,13 @@ from servers import APPS, TARGET
 
 HERE = Path(__file__).resolve().parent
 
-# What is run of each, and how many tests of it pass: a run that collects less than it should fails as well.
-SUITES = {
-    # Everything but the tests of the command line, which ask for an older pytest and know nothing of sessions.
-    "flask-3.1.3": (["tests", "--ignore=tests/test_cli.py"], 428),
-    "Flask-Login-0.6.3": (["tests"], 114),
+# What is run of each, with what in the environment, and how many tests of it pass: a run that collects less than it should
+# fails as well. Of Flask, everything but the tests of the command line, which ask for another pytest and know no sessions.
+FLASK = ["tests", "--ignore=tests/test_cli.py"]
+RUNS = {
+    "Flask": ("flask-3.1.3", FLASK, {}, 427),
+    "Flask, its cookie sent with every change": ("flask-3.1.3", FLASK, {"RESEND": "1"}, 428),
+    "Flask-Login": ("Flask-Login-0.6.3", ["tests"], {}, 114),
 }
 
 
@@ -35,20 +37,21 @@ def sources():
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
         pip += ["--no-binary", ":all:", "--require-hashes", "--dest", folder, "--requirement", HERE / "suites.txt"]
         subprocess.run(pip, check=True)
-        for suite in SUITES:
+        for suite, *_ in RUNS.values():
             with tarfile.open(folder / f"{suite}.tar.gz") as archive:
                 archive.extractall(folder, filter="data")
         made_from.write_text(wanted)
     return folder
 
 
-@pytest.mark.parametrize("suite", SUITES)
-def test_their_own_tests_pass_with_our_sessions(suite, sources, sessiond):
-    arguments, passes = SUITES[suite]
+@pytest.mark.parametrize("run", RUNS)
+def test_their_own_tests_pass_with_our_sessions(run, sources, sessiond):
+    suite, arguments, variables, passes = RUNS[run]
+    path = os.pathsep.join([str(HERE), str(APPS)])
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "in_place", "-p", "no:cacheprovider", "-q", "-ra", *arguments],
         cwd=sources / suite,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(APPS)]), "SESSIOND_ADDRESS": sessiond.address},
+        env={**os.environ, "PYTHONPATH": path, "SESSIOND_ADDRESS": sessiond.address, **variables},
         capture_output=True,
         text=True,
     )
