@@ -12,7 +12,7 @@ use serde_json::Value;
 use sessiond::config::Config;
 use sessiond_tests::{Calls, Server, TestRedis, World, change, create};
 
-const PAPERS: [&str; 8] = [
+const PAPERS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -21,6 +21,8 @@ const PAPERS: [&str; 8] = [
     "docs/redis.md",
     "client/README.md",
     "adapters/python/README.md",
+    "adapters/python/bench/README.md",
+    "adapters/python/docs/coming-from.md",
 ];
 
 fn root() -> &'static Path {
