@@ -1,6 +1,13 @@
 //! The processes that are measured. All are started at the beginning and idle while others are measured.
 
-use std::{collections::HashMap, env, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::HashMap,
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::Context;
 use sessiond_tests::{Authority, Server, TestRedis, built, poll_pause, reserved_port};
@@ -55,6 +62,11 @@ impl Part {
         self.pid
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Says this line to it.
     ///
     /// # Errors
@@ -71,6 +83,11 @@ impl Part {
         let line = timeout(PATIENCE, self.output.next_line()).await.context("it says nothing")?;
         line?.context("it has ended")
     }
+}
+
+/// The binary of what is measured as it comes out of the box, built if it was not.
+pub(crate) fn plain() -> PathBuf {
+    built(&["-p", "sessiond-bench", "--bin", "plain"]).join("plain")
 }
 
 /// Another build of sessiond.
@@ -157,7 +174,7 @@ impl Contestants {
     /// When one does not start.
     pub async fn start(cells: &[Cell], other: Option<&Path>) -> anyhow::Result<Self> {
         let this = env::current_exe()?;
-        let plain = built(&["-p", "sessiond-bench", "--bin", "plain"]).join("plain");
+        let plain = plain();
         let redis = TestRedis::start().await;
         let url = redis.url();
         let redis_pid = process_of(&redis).await?;

@@ -1,32 +1,34 @@
-//! The generator: a closed loop of callers over HTTP/2 connections, by the h2 crate alone and with messages encoded before,
-//! so that it takes as little of the machine as it can. What it takes is measured and told.
+//! The generator: a closed loop of callers over HTTP/2 connections of its own making, with messages encoded before, so that it
+//! takes as little of the machine as it can. What it takes is measured and told.
+
+mod connection;
+mod headers;
 
 use std::{
     cell::{Cell, RefCell},
     io,
     net::SocketAddr,
     ops::Range,
-    pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
-use bytes::{Bytes, BytesMut};
-use h2::client::SendRequest;
+use anyhow::{Context, anyhow, ensure};
+use bytes::Bytes;
 use hdrhistogram::Histogram;
-use http::{HeaderMap, Request};
 use prost::Message;
 use sessiond_proto::v1::SaveResponse;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    task::{JoinSet, spawn_local},
+    sync::Notify,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
+use self::connection::{Answer, Connection, Ear};
 use crate::wire::Method;
+
+/// Bytes before a message: gRPC's own frame.
+const FRAME: usize = 5;
 
 /// How long a load may take beyond what it was told to.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,7 +102,12 @@ enum Phase {
 /// What the callers share.
 struct Shared {
     work: Work,
+    wander: bool,
+    connections: Vec<Connection>,
     next: Cell<u64>,
+    /// Callers that have not ended.
+    calling: Cell<usize>,
+    ended: Notify,
     phase: Cell<Phase>,
     latency: RefCell<Histogram<u64>>,
 }
@@ -119,48 +126,114 @@ pub async fn run(
     time: Time,
     mut mark: impl FnMut() -> io::Result<()>,
 ) -> anyhow::Result<Outcome> {
-    let connections: Rc<[_]> = connect(address, callers.connections).await?.into();
-    let latency = RefCell::new(new_histogram());
-    let shared = Rc::new(Shared { work, next: Cell::new(0), phase: Cell::new(Phase::Warm), latency });
-    let mut tasks = JoinSet::new();
-    for number in 0..callers.in_flight {
-        let (shared, connections) = (Rc::clone(&shared), Rc::clone(&connections));
-        tasks.spawn_local(async move { caller(number, callers, &connections, &shared).await });
+    let (mut connections, mut ears) = (Vec::new(), Vec::new());
+    for _ in 0..callers.connections {
+        let (connection, ear) = Connection::open(address, work.ids.is_some()).await?;
+        connections.push(connection);
+        ears.push(ear);
     }
-    sleep(time.warm).await;
-    mark()?;
-    let begun = Instant::now();
-    shared.phase.set(Phase::Measured);
-    let mut over = std::pin::pin!(sleep(time.run));
-    let all = async {
-        loop {
-            tokio::select! {
-                () = &mut over, if shared.phase.get() == Phase::Measured => {
-                    shared.phase.set(Phase::Over);
-                    mark()?;
-                    break Ok(begun.elapsed());
-                }
-                ended = tasks.join_next() => match ended {
-                    Some(ended) => ended??,
-                    // All calls were made before the time was over.
-                    None => {
-                        mark()?;
-                        break anyhow::Ok(begun.elapsed());
-                    }
-                }
+    let shared = Rc::new(Shared {
+        work,
+        wander: callers.wander,
+        connections,
+        next: Cell::new(0),
+        calling: Cell::new(callers.in_flight),
+        ended: Notify::new(),
+        phase: Cell::new(Phase::Warm),
+        latency: RefCell::new(new_histogram()),
+    });
+    for number in 0..callers.in_flight {
+        // Spread over all connections, so that those who wander do not follow each other from one to the next.
+        let at = if callers.wander { number * callers.connections / callers.in_flight } else { number };
+        shared.call(at % callers.connections);
+    }
+    let mut tasks = JoinSet::new();
+    for (at, ear) in ears.into_iter().enumerate() {
+        let shared = Rc::clone(&shared);
+        shared.connections[at].flush()?;
+        tasks.spawn_local(async move { shared.listen(at, ear).await });
+    }
+    let failed = async {
+        match tasks.join_next().await {
+            Some(Ok(Err(error))) => error,
+            other => anyhow!("a connection ended: {other:?}"),
+        }
+    };
+    let measure = async {
+        sleep(time.warm).await;
+        mark()?;
+        let begun = Instant::now();
+        shared.phase.set(Phase::Measured);
+        // Perhaps all calls are made before the time is over.
+        let _ = timeout(time.run, shared.ended.notified()).await;
+        shared.phase.set(Phase::Over);
+        mark()?;
+        let took = begun.elapsed();
+        let rest = async {
+            while shared.calling.get() > 0 {
+                shared.ended.notified().await;
             }
-        }
+        };
+        timeout(PATIENCE, rest).await.context("the last calls do not end")?;
+        Ok(took)
     };
-    let took = timeout(time.run + PATIENCE, all).await.context("the calls do not end")??;
-    let rest = async {
-        while let Some(ended) = tasks.join_next().await {
-            ended??;
-        }
-        anyhow::Ok(())
-    };
-    timeout(PATIENCE, rest).await.context("the last calls do not end")??;
+    let took = tokio::select! {
+        took = measure => took,
+        error = failed => Err(error),
+    }?;
     let latency = shared.latency.replace(new_histogram());
     Ok(Outcome { took, latency, calls: shared.next.get() })
+}
+
+impl Shared {
+    /// Has a caller make its next call on this connection, or end.
+    fn call(&self, at: usize) {
+        let (work, next) = (&self.work, self.next.get());
+        let over = self.phase.get() == Phase::Over && !work.finish;
+        if over || next >= work.limit {
+            self.calling.set(self.calling.get() - 1);
+            if self.calling.get() == 0 {
+                self.ended.notify_one();
+            }
+            return;
+        }
+        self.next.set(next + 1);
+        let (method, message) = &work.calls[(next % work.calls.len() as u64) as usize];
+        self.connections[at].call(*method, message);
+    }
+
+    /// Listens on a connection, and has who was answered call again.
+    async fn listen(&self, at: usize, mut ear: Ear) -> anyhow::Result<()> {
+        let mut answered = Vec::new();
+        loop {
+            ear.listen(&self.connections[at], &mut answered).await?;
+            let now = Instant::now();
+            for answer in answered.drain(..) {
+                self.note(&answer, now)?;
+                if self.wander {
+                    let next = (at + 1) % self.connections.len();
+                    self.call(next);
+                    self.connections[next].flush()?;
+                } else {
+                    self.call(at);
+                }
+            }
+            self.connections[at].flush()?;
+        }
+    }
+
+    fn note(&self, answer: &Answer, now: Instant) -> anyhow::Result<()> {
+        let (method, bytes) = (answer.method, answer.bytes.saturating_sub(FRAME));
+        ensure!(self.work.answers.contains(&bytes), "{method:?} was answered with {bytes} bytes");
+        if self.phase.get() == Phase::Measured {
+            self.latency.borrow_mut().saturating_record((now - answer.begun).as_nanos() as u64);
+        }
+        if let (Some(ids), Method::Save) = (&self.work.ids, method) {
+            let answer = SaveResponse::decode(answer.message.get(FRAME..).unwrap_or_default())?;
+            ids.borrow_mut().push(answer.session.unwrap_or_default().id);
+        }
+        Ok(())
+    }
 }
 
 /// Of nanoseconds, up to a minute, to 0.1 %.
@@ -168,130 +241,38 @@ pub fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("these are bounds")
 }
 
-/// So many connections to this address.
-///
-/// # Errors
-/// When one cannot be made.
-pub async fn connect(address: SocketAddr, connections: usize) -> anyhow::Result<Vec<SendRequest<Bytes>>> {
-    let mut made = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        let io = TcpStream::connect(address).await?;
-        io.set_nodelay(true)?;
-        // Windows wide enough that nothing ever waits for one, and few updates of them are sent.
-        let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 26);
-        let (sender, connection) = builder.handshake(Quiet(io)).await?;
-        spawn_local(connection);
-        made.push(sender);
-    }
-    Ok(made)
-}
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, thread};
 
-/// A connection that does not tell that it could write several buffers at once: then h2 gathers small frames into one write, and
-/// the generator is cheap.
-struct Quiet(TcpStream);
+    use tokio::task::LocalSet;
 
-impl AsyncRead for Quiet {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
+    use super::*;
+    use crate::{tuned, wire};
 
-impl AsyncWrite for Quiet {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+    /// Loads an echo, which runs until the tests end.
+    async fn loaded(callers: Callers, size: usize, calls: usize, answers: Range<usize>) -> anyhow::Result<Outcome> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        thread::spawn(|| tuned::serve(listener));
+        let work = Work::once(vec![(Method::Open, wire::echo(size)); calls], answers);
+        let time = Time { warm: Duration::ZERO, run: Duration::from_secs(60) };
+        LocalSet::new().run_until(run(address, callers, work, time, || Ok(()))).await
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-async fn caller(
-    number: usize,
-    Callers { in_flight: count, wander, .. }: Callers,
-    connections: &[SendRequest<Bytes>],
-    shared: &Shared,
-) -> anyhow::Result<()> {
-    let work = &shared.work;
-    let requests = [Method::Open, Method::Save, Method::Destroy].map(request);
-    // Spread over all connections, so that those who wander do not follow each other from one to the next.
-    let mut turn = if wander { number * connections.len() / count } else { number };
-    loop {
-        let next = shared.next.get();
-        let over = shared.phase.get() == Phase::Over && !work.finish;
-        if over || next >= work.limit {
-            return Ok(());
-        }
-        shared.next.set(next + 1);
-        let (method, message) = &work.calls[(next % work.calls.len() as u64) as usize];
-        let (connection, request) = (&connections[turn % connections.len()], &requests[*method as usize]);
-        let begun = Instant::now();
-        let answer = call(connection, request, message.clone()).await?;
-        let took = begun.elapsed();
-        ensure!(work.answers.contains(&answer.bytes), "{method:?} was answered with {} bytes", answer.bytes);
-        if shared.phase.get() == Phase::Measured {
-            shared.latency.borrow_mut().saturating_record(took.as_nanos() as u64);
-        }
-        if let (Some(ids), Method::Save) = (&work.ids, method) {
-            let answer = SaveResponse::decode(answer.first.get(5..).unwrap_or_default())?;
-            ids.borrow_mut().push(answer.session.unwrap_or_default().id);
-        }
-        if wander {
-            turn += 1;
+    #[tokio::test]
+    async fn every_call_is_made_and_answered_once() {
+        for (wander, size) in [(false, 512), (true, 512), (false, 16_384), (true, 16_384)] {
+            let callers = Callers { connections: 3, in_flight: 40, wander };
+            let outcome = loaded(callers, size, 5_000, size - 4..size + 400).await.unwrap();
+            assert_eq!((outcome.calls, outcome.latency.len()), (5_000, 5_000), "{callers:?}, {size} bytes");
         }
     }
-}
 
-/// The request of a method, to be cloned for each call.
-pub fn request(method: Method) -> Request<()> {
-    let uri = format!("http://localhost{}", method.path());
-    let request = Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
-    request.body(()).expect("a request")
-}
-
-/// An answer, all of which was read.
-pub struct Answer {
-    /// Bytes of its message, without the frame.
-    bytes: usize,
-    /// The first piece of it, and of a small one all.
-    first: Bytes,
-}
-
-/// One call.
-///
-/// # Errors
-/// When it fails, or is answered with an error.
-pub async fn call(connection: &SendRequest<Bytes>, request: &Request<()>, message: Bytes) -> anyhow::Result<Answer> {
-    let mut connection = connection.clone().ready().await?;
-    let (answer, mut body) = connection.send_request(request.clone(), false)?;
-    body.send_data(message, true)?;
-    let (head, mut body) = answer.await?.into_parts();
-    if head.headers.contains_key("grpc-status") {
-        bail!("an error: {:?}", told(&head.headers));
+    #[tokio::test]
+    async fn an_answer_that_should_not_be_ends_it() {
+        let callers = Callers { connections: 1, in_flight: 1, wander: false };
+        let error = loaded(callers, 512, 10, 0..10).await.unwrap_err();
+        assert!(error.to_string().starts_with("Open was answered with"), "{error}");
     }
-    let (mut bytes, mut first) = (0, Bytes::new());
-    while let Some(piece) = body.data().await {
-        let piece = piece?;
-        bytes += piece.len();
-        body.flow_control().release_capacity(piece.len())?;
-        if first.is_empty() {
-            first = piece;
-        } else if first.len() < 5 || bytes < 1024 {
-            // Seldom: a small message in two frames.
-            first = BytesMut::from_iter(first.iter().chain(&piece)).freeze();
-        }
-    }
-    let trailers = body.trailers().await?.unwrap_or_default();
-    ensure!(trailers.get("grpc-status").is_some_and(|code| code == "0"), "an error: {:?}", told(&trailers));
-    Ok(Answer { bytes: bytes.saturating_sub(5), first })
-}
-
-/// What an error says of itself.
-fn told(headers: &HeaderMap) -> Vec<&str> {
-    ["grpc-status", "grpc-message"].iter().filter_map(|name| headers.get(*name)?.to_str().ok()).collect()
 }

@@ -38,9 +38,10 @@ struct Options {
     #[arg(long)]
     rounds: Option<usize>,
 
-    /// Only cells whose name contains this, for example "Save" or "sessiond, Redis, Open, 4x16"; no memory, no growth.
+    /// Only cells whose name contains this, for example "Save" or "sessiond, Redis, Open, 4x16"; no memory, no growth. May be
+    /// given more than once, for what contains any of them.
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
 
     /// Another build of sessiond, to be measured beside this one wherever that is on Redis: for what a change bought.
     #[arg(long, value_name = "BINARY")]
@@ -91,11 +92,12 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     };
     let mut plan = Plan::of(extent);
     plan.rounds = options.rounds.unwrap_or(plan.rounds);
+    if !options.only.is_empty() {
+        plan.cells.retain(|cell| options.only.iter().any(|only| cell.name().contains(only)));
+    }
+    // Afterwards: what is left out is left out beside it too.
     if options.other.is_some() {
         plan = plan.with_other();
-    }
-    if let Some(only) = &options.only {
-        plan.cells.retain(|cell| cell.name().contains(only));
     }
     let load_average = noise::load_average();
     eprintln!("building and starting what is measured");
@@ -127,12 +129,11 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         measured.syscalls = bench.syscalls(measured.cell).await?;
     }
     drop(bench);
-    let growth = match options.only {
-        Some(_) => Growth::default(),
-        None => {
-            eprintln!("memory and growth");
-            Growth::measure(extent).await?
-        }
+    let growth = if options.only.is_empty() {
+        eprintln!("memory and growth");
+        Growth::measure(extent).await?
+    } else {
+        Growth::default()
     };
     let echo = find(&cells, Who::Echo, What::Open, MAIN);
     let noise = Noise {
@@ -144,7 +145,7 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         rounds: plan.rounds,
     };
     let (complaints, mut rows) = (noise.complaints(), verdict::rows(&cells, &growth));
-    if options.only.is_some() {
+    if !options.only.is_empty() {
         rows.retain(|row| row.standing != Standing::Unmeasured);
     }
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -20,6 +20,13 @@ pub fn report(report: &Report) -> String {
     text += &against_other(&report.cells);
     text += &noise(report);
     text += &verdict(&report.rows, &report.complaints);
+    if let Some(echo) = report.growth.echo_connections {
+        let _ = writeln!(
+            text,
+            "\nThe echo's own CPU at 10,000 connections is {:.2} ({:.2} to {:.2}) of that at 100.",
+            echo.median, echo.low, echo.high
+        );
+    }
     text
 }
 

@@ -1,9 +1,10 @@
 //! The wire: one method per call, each three moves: decode, one call of the rules, encode. `edge` is what every call
-//! passes on its way in and out, `unary` takes it off HTTP/2 and puts its answer there, `wire` turns protobuf into nouns and
-//! back, `status` is the one table of codes.
+//! passes on its way in and out, `unary` reads its message and frames the answer, `stream` is its HTTP/2, `wire` turns protobuf
+//! into nouns and back, `status` is the one table of codes.
 
 mod edge;
 mod status;
+pub mod stream;
 pub mod unary;
 mod value;
 mod wire;
@@ -13,7 +14,7 @@ use std::{future::ready, sync::Arc};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
-use hyper::body::Body;
+use http_body::Body;
 use sessiond_proto::v1::{
     DestroyRequest, DestroyResponse, OpenRequest, OpenResponse, SaveRequest, SaveResponse,
     session_service_server::SERVICE_NAME,

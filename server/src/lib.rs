@@ -47,6 +47,7 @@ use crate::{
     grpc::{EdgeLimits, Service},
     metrics::Metrics,
     random::Random,
+    routes::Routes,
     rules::{Limits, Sessions},
     shard::{Shard, accept},
     store::Store,
@@ -103,7 +104,7 @@ pub async fn serve<S: Store>(
                 move || Sessions::new(open_store(), limits, random)
             };
             let (health, metrics) = (health.clone(), metrics.clone());
-            let answers = move || routes::routes(Service::new(sessions(), limits, metrics), health, limits, reflection);
+            let answers = move || Routes::new(Service::new(sessions(), limits, metrics), health, limits, reflection);
             Shard::start(number, answers, drain, stopped.clone(), alive.clone())
         })
         .collect::<io::Result<_>>()?;

@@ -1,51 +1,69 @@
 //! Whom a call goes to. Our own service is found without a router, as nearly every call is for it.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{FutureExt, future::Either};
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    service::{Service as HttpService, service_fn},
-};
 use tokio::time::timeout;
-use tonic::{body::Body, service::Routes};
+use tonic::{body::Body, service};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Service as _;
 use tracing::warn;
 
 use crate::{
-    grpc::{self, EdgeLimits, Service, unary::Reply},
+    grpc::{
+        self, EdgeLimits, Service,
+        stream::{Incoming, deliver},
+        unary::Reply,
+    },
+    shard::{Answers, Call, Caller},
     store::Store,
 };
 
 /// All that a shard answers.
-pub(crate) fn routes<S: Store>(
-    sessions: Service<S>,
-    health: HealthServer<impl Health>,
+pub(crate) struct Routes<S> {
+    sessions: Arc<Service<S>>,
+    others: service::Routes,
     limits: EdgeLimits,
-    reflection: bool,
-) -> impl HttpService<Request<Incoming>, Response = Response<Reply>, Error = Infallible, Future: Send> + Clone + Send {
-    let sessions = Arc::new(sessions);
-    let others = with_schema(Routes::new(health), reflection).prepare();
-    service_fn(move |request: Request<Incoming>| {
-        if grpc::within_service(request.uri().path()).is_some() {
-            return Either::Left(sessions.answer(request).map(Ok));
-        }
-        // Until the answer begins: a watcher listens on for as long as it likes.
-        let deadline = limits.deadline(request.headers());
-        let answer = timeout(deadline, others.clone().call(request.map(Body::new)));
-        let answer = answer.map(|answer| match answer {
-            Ok(Ok(answer)) => Ok(answer.map(Reply::Others)),
-            Ok(Err(never)) => match never {},
-            Err(_) => Ok(Reply::late()),
-        });
-        // Boxed, so that the usual call has no room for it.
-        Either::Right(answer.boxed())
-    })
 }
 
-fn with_schema(routes: Routes, wanted: bool) -> Routes {
+impl<S: Store> Routes<S> {
+    pub(crate) fn new(
+        sessions: Service<S>,
+        health: HealthServer<impl Health>,
+        limits: EdgeLimits,
+        reflection: bool,
+    ) -> Self {
+        let others = with_schema(service::Routes::new(health), reflection).prepare();
+        Self { sessions: Arc::new(sessions), others, limits }
+    }
+}
+
+impl<S> Clone for Routes<S> {
+    fn clone(&self) -> Self {
+        Self { sessions: Arc::clone(&self.sessions), others: self.others.clone(), limits: self.limits }
+    }
+}
+
+impl<S: Store> Answers for Routes<S> {
+    fn answer(&self, call: Call, caller: Caller) -> impl Future<Output = ()> + Send + 'static {
+        let request = call.map(Incoming::from);
+        if grpc::within_service(request.uri().path()).is_some() {
+            return Either::Left(deliver(self.sessions.answer(request), caller));
+        }
+        // Until the answer begins: a watcher listens on for as long as it likes.
+        let deadline = self.limits.deadline(request.headers());
+        let answer = timeout(deadline, self.others.clone().call(request.map(Body::new)));
+        let answer = answer.map(|answer| match answer {
+            Ok(Ok(answer)) => answer.map(Reply::Others),
+            Ok(Err(never)) => match never {},
+            Err(_) => Reply::late(),
+        });
+        // Boxed, so that the usual call has no room for it.
+        Either::Right(deliver(answer, caller).boxed())
+    }
+}
+
+fn with_schema(routes: service::Routes, wanted: bool) -> service::Routes {
     if !wanted {
         return routes;
     }

@@ -3,7 +3,13 @@
 
 mod repeats;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -131,12 +137,17 @@ pub struct Sessions<S> {
     limits: Limits,
     random: Arc<dyn Random>,
     renewals: Arc<Semaphore>,
+    /// Where the names of unnamed updates come from: how they all begin, and how many there were.
+    names: Arc<(u64, AtomicU64)>,
 }
 
 impl<S: Store> Sessions<S> {
     /// Sessions kept in this store.
     pub fn new(store: S, limits: Limits, random: Arc<dyn Random>) -> Self {
-        Self { store, limits, random, renewals: Arc::new(Semaphore::new(RENEWALS)) }
+        let mut begin = [0; 8];
+        random.fill(&mut begin);
+        let names = Arc::new((u64::from_be_bytes(begin), AtomicU64::new(0)));
+        Self { store, limits, random, renewals: Arc::new(Semaphore::new(RENEWALS)), names }
     }
 
     /// The limits in force.
@@ -162,7 +173,7 @@ impl<S: Store> Sessions<S> {
 
     /// Creates or updates a session.
     pub async fn save(&self, app: &App, command: SaveCommand, attempt: Attempt) -> Result<Session, Error> {
-        let request_id = command.request_id.unwrap_or_else(|| RequestId(self.draw()));
+        let request_id = command.request_id.unwrap_or_else(|| self.unnamed(&command.target));
         let operation = Operation {
             app,
             mark: mark(&command, &request_id),
@@ -287,6 +298,17 @@ impl<S: Store> Sessions<S> {
             }
             drop(permit);
         });
+    }
+
+    /// A name for an operation that its caller gave none: no two are alike. It cannot be guessed where it guards what is minted; an
+    /// update mints nothing, and its name costs nothing.
+    fn unnamed(&self, target: &Target) -> RequestId {
+        if !matches!(target, Target::Update { rotate: false, .. }) {
+            return RequestId(self.draw());
+        }
+        let (begin, count) = &*self.names;
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        RequestId((u128::from(*begin) << 64 | u128::from(number)).to_be_bytes())
     }
 
     fn draw<const N: usize>(&self) -> [u8; N] {

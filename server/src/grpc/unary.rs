@@ -1,16 +1,12 @@
 //! gRPC over HTTP/2 for a call of one message and one answer, which is all that this service has. tonic's own way is made for
 //! streams of them, and boxes and copies at each step for it (measured: see `bench/README.md`).
 
-use std::{
-    mem,
-    pin::{Pin, pin},
-    task::{Context, Poll},
-};
+use std::pin::{Pin, pin};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::poll_fn;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
-use hyper::body::{Body, Frame};
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http_body::Body;
 use prost::Message;
 use tonic::Status;
 
@@ -94,14 +90,12 @@ fn is_complete(body: &[u8]) -> Result<bool, Status> {
     }
 }
 
-/// The body of an answer.
+/// What comes behind the head of an answer.
 #[derive(Debug)]
 pub enum Reply {
-    /// A message with its head.
+    /// A message with the bytes before it; behind it comes that all went well.
     Message(Bytes),
-    /// What comes behind the message: that all went well.
-    Trailers,
-    /// Nothing more, or nothing but a status that is told in the answer's head.
+    /// Nothing but a status, which is told in the answer's head.
     Nothing,
     /// What another service answers.
     Others(tonic::body::Body),
@@ -130,41 +124,15 @@ impl Reply {
     }
 }
 
-impl Body for Reply {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Self::Others(body) = &mut *self {
-            return Pin::new(body).poll_frame(context);
-        }
-        Poll::Ready(match mem::replace(&mut *self, Self::Nothing) {
-            Self::Message(frame) => {
-                *self = Self::Trailers;
-                Some(Ok(Frame::data(frame)))
-            }
-            Self::Trailers => {
-                let ok = (const { HeaderName::from_static("grpc-status") }, HeaderValue::from_static("0"));
-                Some(Ok(Frame::trailers(HeaderMap::from_iter([ok]))))
-            }
-            Self::Nothing | Self::Others(_) => None,
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Message(_) | Self::Trailers => false,
-            Self::Nothing => true,
-            Self::Others(body) => body.is_end_stream(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{
+        collections::VecDeque,
+        task::{Context, Poll},
+    };
 
     use futures_util::FutureExt;
+    use http_body::Frame;
     use sessiond_proto::v1::{OpenRequest, SaveResponse};
     use tonic::Code;
 
@@ -241,23 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_a_message_and_then_that_all_went_well() {
+    fn an_answer_is_a_message_with_its_head() {
         let message = SaveResponse::default();
-        let mut response = Reply::message(&message);
-        assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), "application/grpc");
-        let mut next = || {
-            let frame = poll_fn(|context| Pin::new(response.body_mut()).poll_frame(context)).now_or_never().unwrap();
-            frame.map(Result::unwrap)
-        };
-        assert_eq!(next().unwrap().into_data().unwrap(), framed(&message));
-        assert_eq!(next().unwrap().into_trailers().unwrap().get("grpc-status").unwrap(), "0");
-        assert!(next().is_none() && response.body().is_end_stream());
+        let (head, reply) = Reply::message(&message).into_parts();
+        assert_eq!(head.headers.get(CONTENT_TYPE).unwrap(), "application/grpc");
+        assert!(matches!(reply, Reply::Message(frame) if frame == framed(&message)));
     }
 
     #[test]
     fn a_refusal_is_told_in_the_head() {
         let response = Reply::refusal(Status::not_found("gone"));
-        assert!(response.body().is_end_stream());
+        assert!(matches!(response.body(), Reply::Nothing));
         assert_eq!(response.headers().get("grpc-status").unwrap(), "5");
     }
 }
