@@ -12,10 +12,9 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq;
 
-/// The key under which the axum session keeps its secret. (Not `csrf_token`, which is Flask-WTF's: pages of both may share a
-/// session.)
-#[cfg(feature = "axum")]
-pub(crate) const KEY: &str = "_csrf";
+/// The key under which the axum session keeps its secret, and the Flask one. (Not `csrf_token`, which is Flask-WTF's: pages of
+/// both may share a session.)
+pub const KEY: &str = "_csrf";
 
 /// 256 random bits.
 const LEN: usize = 32;
@@ -51,8 +50,7 @@ pub fn check(secret: Option<&str>, token: &str) -> bool {
 }
 
 /// Whether this is a secret as [`secret`] makes them.
-#[cfg(feature = "axum")]
-pub(crate) fn is_secret(text: &str) -> bool {
+pub fn is_secret(text: &str) -> bool {
     read::<LEN>(text).is_some()
 }
 

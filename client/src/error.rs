@@ -68,6 +68,24 @@ impl Error {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// The reason that the service gave, a name from `error_reason.proto`: for logs and for bindings to other languages. `None`
+    /// if it gave none, because the network failed before it, for one.
+    pub fn reason(&self) -> Option<String> {
+        let told = |cause: &Cause| Some(cause.downcast_ref::<Status>()?.get_details_error_info()?.reason);
+        let known = |reason: &str| Some(reason.to_owned());
+        match self {
+            Self::Unavailable { cause, .. } => cause.as_ref().and_then(told),
+            Self::Forbidden(cause) | Self::Internal(cause) => told(cause),
+            Self::NotFound => known("SESSION_NOT_FOUND"),
+            Self::Changed => known("SESSION_CHANGED"),
+            Self::OutcomeUnknown => known("OUTCOME_UNKNOWN"),
+            Self::TooLarge { .. } => known("SESSION_TOO_LARGE"),
+            Self::StoreFull => known("STORE_FULL"),
+            Self::Refused(_) => known("INVALID_FIELD"),
+            Self::Value(_) => None,
+        }
+    }
+
     pub(crate) fn deadline() -> Self {
         Self::Unavailable { retry_after: RETRY_AFTER, cause: Some("the deadline ran out".into()) }
     }
@@ -156,6 +174,14 @@ mod tests {
         assert!(matches!(told(Code::ResourceExhausted, "STORE_FULL").error, Error::StoreFull));
         let too_large = told(Code::InvalidArgument, "SESSION_TOO_LARGE").error;
         assert_eq!(too_large.to_string(), "the session would be larger than the service allows (65536 bytes)");
+    }
+
+    #[test]
+    fn an_error_knows_the_reason_that_was_given() {
+        for reason in ["SESSION_CHANGED", "OVERLOADED", "CALLER_UNKNOWN", "INTERNAL", "SESSION_TOO_LARGE"] {
+            assert_eq!(told(Code::Unavailable, reason).error.reason().as_deref(), Some(reason));
+        }
+        assert_eq!(Failed::from(Status::unavailable("broken pipe")).error.reason(), None);
     }
 
     #[test]

@@ -182,7 +182,12 @@ impl Save {
     /// When the value cannot be kept: an integer beyond 2^53, a map with keys that are no text.
     pub fn set<T: Serialize + ?Sized>(self, key: &str, value: &T) -> Result<Self, ValueError> {
         let value = Value::of(value).map_err(|error| error.at_key(key))?;
-        Ok(self.with(key, Some(value)))
+        Ok(self.set_value(key, value))
+    }
+
+    /// Gives a key a value as it is kept.
+    pub fn set_value(self, key: &str, value: Value) -> Self {
+        self.with(key, Some(value))
     }
 
     /// Removes a key.

@@ -155,8 +155,9 @@ impl Value {
 /// 2^53: up to here, either way, a double holds every integer.
 const EXACT: i64 = 1 << 53;
 
-/// The integer that a plain number means; `None` if it means a float.
-pub(crate) fn as_integer(number: f64) -> Option<i64> {
+/// The integer that a plain number ([`Value::Number`]) means; `None` if it means a float. For bindings to languages with two
+/// kinds of number.
+pub fn as_integer(number: f64) -> Option<i64> {
     let whole = number.trunc() == number && number.abs() <= EXACT as f64;
     let negative_zero = number == 0.0 && number.is_sign_negative();
     (whole && !negative_zero).then_some(number as i64)

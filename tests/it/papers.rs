@@ -12,7 +12,7 @@ use serde_json::Value;
 use sessiond::config::Config;
 use sessiond_tests::{Calls, Server, TestRedis, World, change, create};
 
-const PAPERS: [&str; 7] = [
+const PAPERS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -20,6 +20,9 @@ const PAPERS: [&str; 7] = [
     "SECURITY.md",
     "docs/redis.md",
     "client/README.md",
+    "adapters/python/README.md",
+    "adapters/python/bench/README.md",
+    "adapters/python/docs/coming-from.md",
 ];
 
 fn root() -> &'static Path {
@@ -39,10 +42,11 @@ fn files(folder: &str) -> Vec<String> {
             let path = entry.expect("an entry of the folder").path();
             let name = path.file_name().expect("it has a name").to_string_lossy();
             let foreign = matches!(&*name, "target" | "__pycache__") || name.starts_with("mutants.out");
+            let compiled = name.ends_with(".abi3.so");
             let hidden = name.starts_with('.') && !matches!(&*name, ".ci" | ".gitignore" | ".dockerignore");
             if path.is_dir() && !foreign && !hidden {
                 folders.push(path);
-            } else if path.is_file() && !hidden {
+            } else if path.is_file() && !hidden && !compiled {
                 let inside = path.strip_prefix(root()).expect("it is in the repository");
                 found.push(inside.to_string_lossy().into_owned());
             }
@@ -176,7 +180,8 @@ fn every_path_in_the_papers_leads_somewhere() {
         // A link is followed from where its paper lies.
         let here = Path::new(paper).parent().unwrap_or(Path::new(""));
         let links = links.filter(|link| !link.is_empty()).map(|link| here.join(link));
-        let folders = ["server/", "client/", "bench/", "proto/", "docs/", "tests/", "scripts/", "deploy/", ".ci/"];
+        let folders =
+            ["adapters/", "server/", "client/", "bench/", "proto/", "docs/", "tests/", "scripts/", "deploy/", ".ci/"];
         let named = named.filter(|name| folders.iter().any(|folder| name.starts_with(folder))).map(PathBuf::from);
         for path in links.chain(named) {
             assert!(root().join(&path).exists(), "{paper} names {}, which is not there", path.display());
