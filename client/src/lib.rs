@@ -18,6 +18,8 @@ pub mod value;
 #[doc = include_str!("../docs/from-tower-sessions.md")]
 pub mod from_tower_sessions {}
 
+#[cfg(feature = "blocking")]
+pub use client::blocking;
 pub use client::{ConfigError, Deadlines, SessionClient, SessionClientBuilder};
 pub use cookie::CookiePolicy;
 pub use error::Error;

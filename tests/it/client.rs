@@ -7,6 +7,7 @@
 //! - `lost`: connections and servers that go in mid-call. `many`, `recovery`: many servers, and how outages end.
 //! - `caller`: its token and TLS. `secrets`: what neither `Debug` nor a log ever shows.
 
+// All but `secrets` a second time in `blocking.rs`, with the client that blocks.
 mod caller;
 mod deadlines;
 mod life;
@@ -26,16 +27,16 @@ use sessiond_client::{Deadlines, Error, SessionClient, SessionClientBuilder, Ses
 use sessiond_tests::World;
 
 /// An id as the service would mint one, of a session that nobody has.
-const ID: &str = "0123456789abcdef0123456789abcdef.ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef";
+pub(super) const ID: &str = "0123456789abcdef0123456789abcdef.ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef";
 
-fn id() -> SessionId {
+pub(super) fn id() -> SessionId {
     SessionId::parse(ID).expect("it is spelt as one")
 }
 
 /// Deadlines that no test runs into, on a machine however slow.
-const PATIENT: Deadlines = deadlines(Duration::from_secs(20));
+pub(super) const PATIENT: Deadlines = deadlines(Duration::from_secs(20));
 
-const fn deadlines(each: Duration) -> Deadlines {
+pub(super) const fn deadlines(each: Duration) -> Deadlines {
     Deadlines { open: each, save: each, destroy: each }
 }
 
@@ -53,7 +54,7 @@ fn client_of(world: &World) -> SessionClient {
 }
 
 /// An error with all that lies below it, as an application's log would show it.
-fn told(error: &Error) -> String {
+pub(super) fn told(error: &Error) -> String {
     let causes = iter::successors(error::Error::source(error), |cause| cause.source());
     causes.fold(error.to_string(), |mut text, cause| {
         write!(text, ": {cause}").expect("text grows");

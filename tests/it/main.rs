@@ -1,6 +1,7 @@
 //! The service against the real thing: a real process, a real Redis, a real network. One file per question.
 
 mod actix;
+mod blocking;
 mod browser;
 mod client;
 mod errors;

@@ -2,21 +2,56 @@
 //!
 //! Futures and loops are Python's, in `sessiond/_aio.py`. Here a call begins, may be given up, and hands over what came of it.
 
+use std::time::Duration;
+
 use pyo3::{prelude::*, types::PyDict};
-use sessiond_client::Error;
-use tokio::task::AbortHandle;
+use sessiond_client::{Error, SessionClient, SessionClientBuilder};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::AbortHandle,
+};
 
 use crate::{
     call::{Answer, Asked},
     change::{Data, Flags, Span},
     errors::raise,
-    home::{self, Driver, Homes},
+    home::{self, Homes},
 };
+
+/// How long a runtime that ends may take to stop its thread.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// A client, and the thread that its calls run on.
+struct Background {
+    client: SessionClient,
+    /// Always there, until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Background {
+    fn new(builder: SessionClientBuilder) -> PyResult<Self> {
+        let client = builder.build().map_err(|error| home::refused(&error))?;
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).thread_name("sessiond").enable_io().enable_time().build()?;
+        Ok(Self { client, runtime: Some(runtime) })
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("only the end takes it")
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Not to wait for a name server.
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
 
 /// Begins calls. The first argument of each is who is told: `done(answer, error)`, on another thread.
 #[pyclass(frozen, module = "sessiond")]
 pub(crate) struct Caller {
-    homes: Homes,
+    homes: Homes<Background>,
 }
 
 /// A call under way.
@@ -34,9 +69,9 @@ impl Call {
 impl Caller {
     fn begin(&self, py: Python<'_>, done: Py<PyAny>, asked: Asked) -> PyResult<Call> {
         let home = self.homes.here(py)?;
-        let client = home.client();
+        let client = home.client.clone();
         let call = home.runtime().spawn(async move {
-            let answer = asked.make(client).await;
+            let answer = asked.make_beside(client).await;
             // Not if the interpreter ends: then nobody is left to be told.
             Python::try_attach(|py| tell(py, done, answer));
         });
@@ -67,7 +102,7 @@ impl Caller {
         certificate_authority: Option<Vec<u8>>,
     ) -> PyResult<Self> {
         let builder = home::builder(address, timeout, token, allow_plaintext_token, certificate_authority)?;
-        Ok(Self { homes: Homes::new(builder, Driver::Thread)? })
+        Ok(Self { homes: Homes::new(builder, Background::new)? })
     }
 
     fn open(&self, py: Python<'_>, done: Py<PyAny>, id: &Bound<'_, PyAny>, renew: bool) -> PyResult<Call> {
@@ -100,6 +135,10 @@ impl Caller {
     }
 
     fn close(&self, py: Python<'_>) {
-        self.homes.close(py);
+        let runtime = self.homes.leave(py).and_then(|mut background| background.runtime.take());
+        if let Some(runtime) = runtime {
+            // It may want the interpreter, to deliver an answer.
+            py.detach(|| runtime.shutdown_timeout(LAST_WAIT));
+        }
     }
 }

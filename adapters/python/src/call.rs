@@ -1,7 +1,7 @@
 //! The calls, the same for whoever waits for them: what is asked for, and what an answer is in Python.
 
 use pyo3::{exceptions::PyTypeError, prelude::*};
-use sessiond_client::{Error, Save, Session as Stored, SessionClient, SessionId as Id};
+use sessiond_client::{Error, Save, Session as Stored, SessionClient, SessionId as Id, blocking};
 
 use crate::{
     change::{self, Data, Flags, Target},
@@ -29,6 +29,24 @@ pub(crate) enum Answer {
     /// The very session that was given.
     Same(Py<Session>),
     Truth(bool),
+}
+
+/// The same calls of either client.
+macro_rules! make {
+    ($asked:expr, $client:expr $(, $wait:tt)?) => {{
+        let session = |stored| Answer::Session(Box::new(stored));
+        match $asked {
+            Asked::Open { id, renew: true } => Ok($client.open(&id)$(.$wait)??.map_or(Answer::Nothing, session)),
+            Asked::Open { id, renew: false } => Ok($client.peek(&id)$(.$wait)??.map_or(Answer::Nothing, session)),
+            Asked::Save(save) => $client.save(*save)$(.$wait)?.map(session),
+            Asked::Destroy(id) => $client.destroy(&id)$(.$wait)?.map(|()| Answer::Nothing),
+            Asked::DestroyUnchanged(session) => {
+                $client.destroy_unchanged(&session)$(.$wait)?.map(|()| Answer::Nothing)
+            }
+            Asked::WasReplaced(id) => $client.was_replaced(&id)$(.$wait)?.map(Answer::Truth),
+            Asked::Known(answer) => Ok(answer),
+        }
+    }};
 }
 
 impl Asked {
@@ -68,18 +86,14 @@ impl Asked {
         Ok(Target::read(id)?.id().map_or(Self::Known(Answer::Truth(false)), Self::WasReplaced))
     }
 
+    /// Makes the call, and waits for it where it is.
+    pub(crate) fn make(self, client: &blocking::SessionClient) -> Result<Answer, Error> {
+        make!(self, client)
+    }
+
     /// Makes the call.
-    pub(crate) async fn make(self, client: SessionClient) -> Result<Answer, Error> {
-        let session = |stored| Answer::Session(Box::new(stored));
-        match self {
-            Self::Open { id, renew: true } => Ok(client.open(&id).await?.map_or(Answer::Nothing, session)),
-            Self::Open { id, renew: false } => Ok(client.peek(&id).await?.map_or(Answer::Nothing, session)),
-            Self::Save(save) => client.save(*save).await.map(session),
-            Self::Destroy(id) => client.destroy(&id).await.map(|()| Answer::Nothing),
-            Self::DestroyUnchanged(session) => client.destroy_unchanged(&session).await.map(|()| Answer::Nothing),
-            Self::WasReplaced(id) => client.was_replaced(&id).await.map(Answer::Truth),
-            Self::Known(answer) => Ok(answer),
-        }
+    pub(crate) async fn make_beside(self, client: SessionClient) -> Result<Answer, Error> {
+        make!(self, client, await)
     }
 }
 

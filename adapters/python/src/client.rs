@@ -1,18 +1,21 @@
 //! The client whose calls block: no thread of its own, and the interpreter free for others while it waits.
 
+use std::{error::Error as _, io};
+
 use pyo3::{prelude::*, types::PyDict};
+use sessiond_client::{Error, SessionClientBuilder, blocking::SessionClient};
 
 use crate::{
     call::Asked,
     change::{Data, Flags, Span},
     errors::raise,
-    home::{self, Driver, Homes},
+    home::{self, Homes},
 };
 
 /// A client of sessiond. See `_sessiond.pyi`.
 #[pyclass(frozen, subclass, module = "sessiond")]
 pub(crate) struct Client {
-    homes: Homes,
+    homes: Homes<SessionClient>,
 }
 
 impl Client {
@@ -21,8 +24,10 @@ impl Client {
             return answer.into_python(py);
         }
         let home = self.homes.here(py)?;
-        let answer = py.detach(|| home.wait(asked.make(home.client())));
-        answer.map_err(|error| raise(py, &error))?.into_python(py)
+        match py.detach(|| asked.make(&home)) {
+            Ok(answer) => answer.into_python(py),
+            Err(error) => Err(signalled(py, &error).unwrap_or_else(|| raise(py, &error))),
+        }
     }
 }
 
@@ -38,7 +43,8 @@ impl Client {
         certificate_authority: Option<Vec<u8>>,
     ) -> PyResult<Self> {
         let builder = home::builder(address, timeout, token, allow_plaintext_token, certificate_authority)?;
-        Ok(Self { homes: Homes::new(builder, Driver::Callers)? })
+        let make = |builder: SessionClientBuilder| builder.build_blocking().map_err(|error| home::refused(&error));
+        Ok(Self { homes: Homes::new(builder.interrupted(look_for_signals), make)? })
     }
 
     #[pyo3(signature = (id, *, renew=true))]
@@ -73,7 +79,7 @@ impl Client {
     }
 
     fn close(&self, py: Python<'_>) {
-        self.homes.close(py);
+        drop(self.homes.leave(py));
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -89,4 +95,15 @@ impl Client {
     ) {
         self.close(py);
     }
+}
+
+/// What Python makes of a signal that came during a call: `KeyboardInterrupt`, mostly. Not if the interpreter ends.
+fn look_for_signals() -> io::Result<()> {
+    Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(())).map_err(io::Error::other)
+}
+
+/// The exception with which a signal's handler ended a call.
+fn signalled(py: Python<'_>, error: &Error) -> Option<PyErr> {
+    let cause = error.source()?.downcast_ref::<io::Error>()?;
+    Some(cause.get_ref()?.downcast_ref::<PyErr>()?.clone_ref(py))
 }

@@ -206,3 +206,33 @@ def test_the_interpreter_ends_while_daemon_threads_are_busy(service):
         for _ in range(20): client.open(id)
         """,
     )
+
+
+def test_a_signal_ends_a_call_in_the_middle(fragile):
+    run(
+        fragile,
+        """
+        import signal
+        client, ended = Client(address, timeout=30), threading.Event()
+        class Enough(Exception): pass
+        def handle(*_):
+            # One of them comes while the call waits, and raises once.
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            raise Enough
+        signal.signal(signal.SIGUSR1, handle)
+        def disturb():
+            while not ended.wait(0.05):
+                os.kill(os.getpid(), signal.SIGUSR1)
+        begun = time.monotonic()
+        try:
+            threading.Thread(target=disturb).start()
+            client.open("0123456789abcdef0123456789abcdef." + "A" * 32)
+        except Enough:
+            assert time.monotonic() - begun < 20
+        else:
+            raise AssertionError("nobody answers")
+        finally:
+            ended.set()
+        """,
+        paused=True,
+    )

@@ -10,17 +10,25 @@ use std::{
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tonic::{metadata::AsciiMetadataValue, transport::Endpoint};
+use tonic::{
+    metadata::AsciiMetadataValue,
+    transport::{Channel, Endpoint},
+};
 
 use super::{
-    Deadlines, SessionClient, Shared,
+    Deadlines, SessionClient,
     address::{self, Address},
-    nodes::{Connect, Nodes},
+    calls::Calls,
+    nodes::{Beside, Connect, Nodes},
     retry::Budget,
+    transport::{Channels, Transport},
 };
 
 /// How long a connection may take to be made. It goes on beyond the deadline of the call that began it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Who we say that we are.
+pub(super) const USER_AGENT: &str = concat!("sessiond-client/", env!("CARGO_PKG_VERSION"));
 
 /// How often a connection is asked whether it still lives, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -63,6 +71,8 @@ pub struct SessionClientBuilder {
     plaintext_token: bool,
     authority: Option<Vec<u8>>,
     deadlines: Deadlines,
+    #[cfg(feature = "blocking")]
+    pub(super) interrupted: Option<super::blocking::Interrupted>,
 }
 
 impl SessionClientBuilder {
@@ -93,11 +103,37 @@ impl SessionClientBuilder {
         Self { deadlines, ..self }
     }
 
+    /// What is asked when a signal came while a call of the [blocking](super::blocking) client waits: an error ends the call,
+    /// which then fails as [`Unavailable`](crate::Error::Unavailable) with this as its cause.
+    #[cfg(feature = "blocking")]
+    pub fn interrupted(self, ask: fn() -> io::Result<()>) -> Self {
+        Self { interrupted: Some(ask), ..self }
+    }
+
     /// Makes the client. It connects with the first call.
     ///
     /// # Errors
     /// When something was asked for that cannot be.
     pub fn build(self) -> Result<SessionClient, ConfigError> {
+        self.calls(Channels, |work| drop(tokio::spawn(work)), connector).map(|calls| SessionClient(Arc::new(calls)))
+    }
+
+    /// Makes the client whose calls block. It connects with the first call.
+    ///
+    /// # Errors
+    /// When something was asked for that cannot be.
+    #[cfg(feature = "blocking")]
+    pub fn build_blocking(self) -> Result<super::blocking::SessionClient, ConfigError> {
+        super::blocking::SessionClient::from_builder(self)
+    }
+
+    /// All but the transport, which is told what was asked for.
+    pub(super) fn calls<T: Transport>(
+        self,
+        transport: T,
+        beside: Beside,
+        connector: impl FnOnce(&[Address], Option<Vec<u8>>) -> Result<Connect<T::Channel>, ConfigError>,
+    ) -> Result<Calls<T>, ConfigError> {
         let given = if self.addresses.is_empty() { vec!["http://127.0.0.1:50051".to_owned()] } else { self.addresses };
         let addresses: Vec<Address> = given
             .iter()
@@ -125,29 +161,30 @@ impl SessionClientBuilder {
                 Some(value)
             }
         };
+        #[cfg(not(feature = "tls"))]
+        if self.authority.is_some() {
+            return Err(ConfigError::TlsNotBuilt);
+        }
+        // Both kinds of TLS pass over what is no certificate, and then trust nobody.
+        let is_pem = |pem: &Vec<u8>| String::from_utf8_lossy(pem).contains("-----BEGIN CERTIFICATE-----");
+        if self.authority.as_ref().is_some_and(|pem| !is_pem(pem)) {
+            return Err(ConfigError::Authority);
+        }
         let connect = connector(&addresses, self.authority)?;
-        let nodes = Arc::new(Nodes::new(addresses, connect, Box::new(address::system)));
-        let shared = Shared {
+        let nodes = Arc::new(Nodes::new(addresses, connect, beside, Box::new(address::system)));
+        Ok(Calls {
+            transport,
             nodes,
             token,
             deadlines: self.deadlines,
             budget: Budget::default(),
             longest_idle: AtomicU64::new(u64::MAX),
-        };
-        Ok(SessionClient(Arc::new(shared)))
+        })
     }
 }
 
 /// How a server is connected to. All that can be wrong is found out here, and not with the first call or the next server.
-fn connector(addresses: &[Address], authority: Option<Vec<u8>>) -> Result<Connect, ConfigError> {
-    #[cfg(not(feature = "tls"))]
-    if authority.is_some() {
-        return Err(ConfigError::TlsNotBuilt);
-    }
-    // tonic passes over what is no certificate, and then trusts nobody.
-    if authority.as_ref().is_some_and(|pem| !String::from_utf8_lossy(pem).contains("-----BEGIN CERTIFICATE-----")) {
-        return Err(ConfigError::Authority);
-    }
+fn connector(addresses: &[Address], authority: Option<Vec<u8>>) -> Result<Connect<Channel>, ConfigError> {
     let endpoints = addresses.iter().map(|one| Ok((one.clone(), endpoint(one, authority.as_deref())?)));
     let endpoints = endpoints.collect::<Result<BTreeMap<_, _>, _>>()?;
     Ok(Box::new(move |(address, socket)| {
@@ -166,7 +203,7 @@ fn endpoint(address: &Address, authority: Option<&[u8]>) -> Result<Endpoint, Con
     let refused = || ConfigError::Address(address.origin());
     let endpoint = Endpoint::from_shared(address.origin())
         .map_err(|_| refused())?
-        .user_agent(concat!("sessiond-client/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .map_err(|_| refused())?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)

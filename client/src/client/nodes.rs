@@ -1,4 +1,4 @@
-//! The servers behind the addresses, each with one HTTP/2 connection, and which of them gets a call.
+//! The servers behind the addresses, each with a channel that leads there, and which of them gets a call.
 //!
 //! Of two picked at random the one with fewer calls under way gets it. One that could not be reached, or let three deadlines
 //! pass without a word, rests for a while, longer each time, and is then tried by one call at a time: so a dead server costs a
@@ -6,15 +6,16 @@
 
 use std::{
     io,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
-use tonic::transport::Channel;
 use tracing::{debug, warn};
 
 use super::address::{Address, LookUp, Place, resolve};
@@ -28,9 +29,9 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 const SILENCES: u32 = 3;
 
 /// One server.
-pub(super) struct Node {
+pub(super) struct Node<C> {
     place: Place,
-    pub(super) channel: Channel,
+    pub(super) channel: C,
     under_way: AtomicU32,
     /// Until when it rests, in milliseconds of [`Nodes::epoch`].
     rests_until: AtomicU64,
@@ -38,8 +39,8 @@ pub(super) struct Node {
     silences: AtomicU32,
 }
 
-impl Node {
-    fn new(place: &Place, connect: &Connect) -> Arc<Self> {
+impl<C> Node<C> {
+    fn new(place: &Place, connect: &Connect<C>) -> Arc<Self> {
         Arc::new(Self {
             place: place.clone(),
             channel: connect(place),
@@ -52,16 +53,16 @@ impl Node {
 }
 
 /// A call under way on a node.
-pub(super) struct Turn(pub(super) Arc<Node>);
+pub(super) struct Turn<C>(pub(super) Arc<Node<C>>);
 
-impl Turn {
-    fn new(node: &Arc<Node>) -> Self {
+impl<C> Turn<C> {
+    fn new(node: &Arc<Node<C>>) -> Self {
         node.under_way.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(node))
     }
 }
 
-impl Drop for Turn {
+impl<C> Drop for Turn<C> {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
@@ -82,53 +83,63 @@ pub(super) enum Verdict {
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// How a server is connected to.
-pub(super) type Connect = Box<dyn Fn(&Place) -> Channel + Send + Sync>;
+pub(super) type Connect<C> = Box<dyn Fn(&Place) -> C + Send + Sync>;
+
+/// What goes on beside the calls.
+pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Has work done beside the calls, where names may be looked up.
+pub(super) type Beside = fn(Work);
 
 /// All servers.
-pub(super) struct Nodes {
+pub(super) struct Nodes<C> {
     addresses: Vec<Arc<Address>>,
-    connect: Connect,
+    connect: Connect<C>,
+    beside: Beside,
     look_up: LookUp,
     epoch: Instant,
-    list: Mutex<List>,
+    list: Mutex<List<C>>,
     looking_up: AtomicBool,
     /// Tells callers that find no list when a look-up has ended.
     looked: watch::Sender<()>,
 }
 
-#[derive(Default)]
-struct List {
-    nodes: Arc<[Arc<Node>]>,
+/// The servers that are known.
+type Known<C> = Arc<[Arc<Node<C>>]>;
+
+struct List<C> {
+    nodes: Known<C>,
     looked_up: Option<Instant>,
     /// Why there is none yet.
     failure: Option<Arc<io::Error>>,
 }
 
 /// A look-up under way. However it ends, even with its runtime, it is told.
-struct Looking(Arc<Nodes>);
+struct Looking<C>(Arc<Nodes<C>>);
 
-impl Drop for Looking {
+impl<C> Drop for Looking<C> {
     fn drop(&mut self) {
         self.0.looking_up.store(false, Ordering::Release);
         self.0.looked.send_replace(());
     }
 }
 
-impl Nodes {
-    pub(super) fn new(addresses: Vec<Address>, connect: Connect, look_up: LookUp) -> Self {
+impl<C: Send + Sync + 'static> Nodes<C> {
+    pub(super) fn new(addresses: Vec<Address>, connect: Connect<C>, beside: Beside, look_up: LookUp) -> Self {
         Self {
             addresses: addresses.into_iter().map(Arc::new).collect(),
             connect,
+            beside,
             look_up,
             epoch: Instant::now(),
-            list: Mutex::default(),
+            list: Mutex::new(List { nodes: Arc::new([]), looked_up: None, failure: None }),
             looking_up: AtomicBool::new(false),
             looked: watch::Sender::default(),
         }
     }
 
     /// The node for the next call, another one than `not` if there is a choice. `None` until names have been looked up.
-    pub(super) fn turn(self: &Arc<Self>, not: Option<&Node>) -> Option<Turn> {
+    pub(super) fn turn(self: &Arc<Self>, not: Option<&Node<C>>) -> Option<Turn<C>> {
         let (nodes, age) = self.current();
         if age? > LOOK_UP_EVERY {
             self.look_up_beside();
@@ -136,14 +147,14 @@ impl Nodes {
         Some(self.pick(&nodes, not))
     }
 
-    fn current(&self) -> (Arc<[Arc<Node>]>, Option<Duration>) {
+    fn current(&self) -> (Known<C>, Option<Duration>) {
         let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         (Arc::clone(&list.nodes), list.looked_up.map(|then| then.elapsed()))
     }
 
     /// The node for a first call: waits until names have been looked up, once for all callers. That goes on beyond the
     /// deadline of the call that began it, or a slow name server would never be heard.
-    pub(super) async fn first_turn(self: &Arc<Self>) -> Result<Turn, Error> {
+    pub(super) async fn first_turn(self: &Arc<Self>) -> Result<Turn<C>, Error> {
         let mut looked = self.looked.subscribe();
         if self.current().1.is_none() {
             self.look_up_beside();
@@ -159,12 +170,19 @@ impl Nodes {
 
     /// Looks the names up again while the calls go on with what is known.
     fn look_up_beside(self: &Arc<Self>) {
-        let may_change = self.current().1.is_none() || self.addresses.iter().any(|address| address.is_name());
+        let has_names = self.addresses.iter().any(|address| address.is_name());
+        let may_change = has_names || self.current().1.is_none();
         if !may_change || self.looking_up.swap(true, Ordering::AcqRel) {
             return;
         }
         let looking = Looking(Arc::clone(self));
-        tokio::spawn(async move { looking.0.look_up_now().await });
+        let work = async move { looking.0.look_up_now().await };
+        if has_names {
+            (self.beside)(Box::pin(work));
+        } else {
+            // There is nothing to wait for.
+            let _ = pin!(work).poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     async fn look_up_now(&self) {
@@ -186,11 +204,11 @@ impl Nodes {
         *list = List { nodes, looked_up: Some(Instant::now()), failure: None };
     }
 
-    fn pick(&self, nodes: &[Arc<Node>], not: Option<&Node>) -> Turn {
+    fn pick(&self, nodes: &[Arc<Node<C>>], not: Option<&Node<C>>) -> Turn<C> {
         let now = self.epoch.elapsed().as_millis() as u64;
-        let rests_until = |node: &&Arc<Node>| node.rests_until.load(Ordering::Relaxed);
-        let under_way = |node: &&Arc<Node>| node.under_way.load(Ordering::Relaxed);
-        let fits = |node: &&Arc<Node>| {
+        let rests_until = |node: &&Arc<Node<C>>| node.rests_until.load(Ordering::Relaxed);
+        let under_way = |node: &&Arc<Node<C>>| node.under_way.load(Ordering::Relaxed);
+        let fits = |node: &&Arc<Node<C>>| {
             let another = not.is_none_or(|not| !std::ptr::eq(Arc::as_ptr(node), not));
             // One that failed last is tried by one call at a time, until it answers.
             let sound = node.failures.load(Ordering::Relaxed) == 0 || under_way(node) == 0;
@@ -213,7 +231,7 @@ impl Nodes {
     }
 
     /// Hears what became of a call.
-    pub(super) fn heard(self: &Arc<Self>, node: &Arc<Node>, verdict: Verdict) {
+    pub(super) fn heard(self: &Arc<Self>, node: &Arc<Node<C>>, verdict: Verdict) {
         match verdict {
             Verdict::Answered => {
                 // Mostly so already: then nothing is written that other threads would have to fetch.
@@ -244,7 +262,7 @@ impl Nodes {
     }
 
     /// Sends it to rest, if it does not rest yet.
-    fn rest(&self, node: &Node) -> bool {
+    fn rest(&self, node: &Node<C>) -> bool {
         if node.rests_until.load(Ordering::Relaxed) > self.epoch.elapsed().as_millis() as u64 {
             // One broken connection fails many calls: it counts once.
             return false;
@@ -258,7 +276,7 @@ impl Nodes {
 
     /// Gives a server a new connection: the old one may wait for minutes for what will never come. Calls under way on that end
     /// as they will.
-    fn replace(&self, silent: &Arc<Node>) {
+    fn replace(&self, silent: &Arc<Node<C>>) {
         let fresh = Node::new(&silent.place, &self.connect);
         fresh.failures.store(silent.failures.load(Ordering::Relaxed), Ordering::Relaxed);
         fresh.rests_until.store(silent.rests_until.load(Ordering::Relaxed), Ordering::Relaxed);

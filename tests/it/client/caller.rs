@@ -7,11 +7,11 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use sessiond_client::{ConfigError, Save, SessionClient};
+use sessiond_client::{ConfigError, Save};
 use tonic::transport::{Identity, ServerTlsConfig};
 
 use super::{
-    id, patient, patiently,
+    SessionClient, id, patient, patiently,
     scripted::{Answer, Scripted, outage},
     told,
 };

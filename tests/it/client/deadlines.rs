@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use sessiond_client::{ConfigError, Deadlines, Save, SessionClient};
+use sessiond_client::{ConfigError, Deadlines, Save};
 
 use super::{
-    deadlines, id,
+    SessionClient, deadlines, id,
     scripted::{Answer, Scripted, outage},
     told,
 };

@@ -6,10 +6,10 @@ use std::{
 };
 
 use serde_json::{Value as Json, json as j};
-use sessiond_client::{Error, Map, Save, Session, SessionClient, Value};
+use sessiond_client::{Error, Map, Save, Session, Value};
 use sessiond_tests::{World, eventually, on_both_stores, poll_pause};
 
-use super::{client_of, id};
+use super::{SessionClient, client_of, id};
 
 on_both_stores!(
     what_is_saved_is_what_is_opened,

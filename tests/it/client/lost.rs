@@ -9,14 +9,14 @@ use std::{
 };
 
 use rustix::process::Signal;
-use sessiond_client::{Save, Session, SessionClient};
+use sessiond_client::{Save, Session};
 use sessiond_tests::{Dice, Server, World, rounds};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use super::{client_of, patient, patiently};
+use super::{SessionClient, client_of, patient, patiently};
 
 /// Where a connection is cut.
 #[derive(Clone, Copy)]

@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sessiond_client::{Error, SessionClient};
+use sessiond_client::Error;
 use sessiond_tests::{PATIENCE, eventually, reserved_port};
 use tokio::task::JoinSet;
 
 use super::{
-    deadlines, id, patient, patiently,
+    SessionClient, deadlines, id, patient, patiently,
     scripted::{Answer, Scripted},
 };
 

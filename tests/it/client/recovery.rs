@@ -6,11 +6,11 @@ use std::{
 };
 
 use rustix::process::Signal;
-use sessiond_client::{Save, SessionClient};
+use sessiond_client::Save;
 use sessiond_tests::{World, poll_pause, reserved_port};
 
 use super::{
-    client_of, id,
+    SessionClient, client_of, id,
     scripted::{Answer, Scripted},
 };
 

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use sessiond_client::{Error, Map, Save, SessionClient, Value};
+use sessiond_client::{Error, Map, Save, Value};
 use sessiond_tests::{TestRedis, World, eventually, on_both_stores};
 
-use super::{client_of, told};
+use super::{SessionClient, client_of, told};
 
 on_both_stores!(with ["--max-session-bytes", "2KiB"], what_is_too_large_is_told_with_its_limit, what_is_wrong_is_named);
 

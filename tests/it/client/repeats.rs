@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sessiond_client::{Error, Save, SessionClient};
+use sessiond_client::{Error, Save};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
 use super::{
-    deadlines, id, patient,
+    SessionClient, deadlines, id, patient,
     scripted::{Answer, Asked, Scripted, outage, refusal},
     told,
 };

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sessiond_client::{ConfigError, Error, Save, SessionClient};
+use sessiond_client::{ConfigError, Error, Save};
 use sessiond_tests::reserved_port;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +13,7 @@ use tokio::{
 };
 use tonic::{Code, Status};
 
-use super::{id, patient, scripted::Scripted, told};
+use super::{SessionClient, id, patient, scripted::Scripted, told};
 
 /// Someone who treats every connection so. Ends with the test's runtime.
 async fn someone(meets: impl AsyncFn(TcpStream) + Clone + 'static) -> SocketAddr {

@@ -57,12 +57,12 @@ class Session:
 class Client:
     """A client of sessiond: one for each process is enough, for any number of threads.
 
-    Nothing connects until the first call. There is no thread behind it: whoever waits for a call drives it, and other threads
-    run meanwhile. After a fork the child's first call makes connections of its own.
+    Nothing connects until the first call. There is no thread behind it (but while it looks up a name): a call has a connection
+    to itself, and other threads run meanwhile. After a fork the child's first call makes connections of its own.
 
     Every call ends by its deadline (an open within 0.3 s, a save within 0.5 s, a destroy within 1 s, or ``timeout`` for each),
-    and is repeated within it, so that it takes effect once, when the service cannot be reached. A signal that Python handles
-    has to wait so long.
+    and is repeated within it, so that it takes effect once, when the service cannot be reached. A signal's
+    handler runs in the middle of a call, and if it raises, that ends the call.
     """
 
     def __init__(

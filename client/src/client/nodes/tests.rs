@@ -4,9 +4,11 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
-use tonic::transport::Endpoint;
 
 use super::*;
+
+/// What leads there is not looked at here.
+type Nodes = super::Nodes<()>;
 
 /// A name server that says what a test tells it to, as soon as it may.
 struct Dns {
@@ -35,10 +37,9 @@ impl Dns {
                 Ok(ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect())
             })
         });
-        let connect: Connect = Box::new(|(_, socket)| {
-            Endpoint::from_shared(format!("http://{socket}")).expect("an address").connect_lazy()
-        });
-        (dns, Arc::new(Nodes::new(Address::read_all(addresses).expect("addresses"), connect, look_up)))
+        let beside: Beside = |work| drop(tokio::spawn(work));
+        let addresses = Address::read_all(addresses).expect("addresses");
+        (dns, Arc::new(Nodes::new(addresses, Box::new(|_| ()), beside, look_up)))
     }
 
     fn now_says(&self, records: &[(&'static str, &[u16])]) {
@@ -52,7 +53,7 @@ impl Dns {
 }
 
 impl Nodes {
-    async fn a_turn(self: &Arc<Self>) -> Turn {
+    async fn a_turn(self: &Arc<Self>) -> Turn<()> {
         match self.turn(None) {
             Some(turn) => turn,
             None => self.first_turn().await.expect("there is a server"),
@@ -74,7 +75,7 @@ impl Nodes {
         list.looked_up = list.looked_up.map(|then| then.checked_sub(by).expect("this machine is older"));
     }
 
-    fn node(&self, port: u16) -> Arc<Node> {
+    fn node(&self, port: u16) -> Arc<Node<()>> {
         let nodes = self.current().0;
         Arc::clone(nodes.iter().find(|node| node.place.1.port() == port).expect("it is known"))
     }
