@@ -1,5 +1,10 @@
 //! The service against the real thing: a real process, a real Redis, a real network. One file per question.
 
+#![expect(
+    clippy::duplicate_mod,
+    reason = "`blocking` runs the tests of `client` once more, with the client that blocks"
+)]
+
 mod actix;
 mod blocking;
 mod browser;
