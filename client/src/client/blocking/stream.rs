@@ -1,6 +1,7 @@
 //! One call of a connection: a stream of HTTP/2's.
 
 use super::{
+    LONGEST_MESSAGE,
     frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PRIORITY, RST_STREAM, WINDOW_UPDATE, short},
     headers::{Reader, Told},
     socket::Broken,
@@ -106,6 +107,9 @@ impl<'a> Stream<'a> {
             return Err(Broken::strange("an answer without headers"));
         }
         self.body.extend_from_slice(data);
+        if self.body.len() > 5 + LONGEST_MESSAGE {
+            return Err(Broken::strange("an answer that is longer than any that is read"));
+        }
         if ends {
             self.has_ended = true;
             self.told = Some(Told::Begins);

@@ -195,6 +195,19 @@ fn a_long_answer_comes_whole_and_the_next_one_too() {
 }
 
 #[test]
+fn an_answer_without_end_is_not_read_for_ever() {
+    let address = server(|_, io| {
+        let mut peer = Peer::begin(io, &[]);
+        let (stream, _) = peer.read_call();
+        peer.say(&frame(HEADERS, 4, stream, BEGINS));
+        // Until they hang up.
+        while peer.0.write_all(&frame(DATA, 0, stream, &[0; 16_384])).is_ok() {}
+    });
+    let error = patient(address).open(&id()).expect_err("it has no end");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+}
+
+#[test]
 fn who_asks_whether_we_are_there_is_answered() {
     let address = server(|_, io| {
         let mut peer = Peer::begin(io, &[]);
