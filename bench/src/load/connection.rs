@@ -1,5 +1,5 @@
 //! The generator's HTTP/2: as much of RFC 9113 as calls of one message need, so that it costs little. Whatever it does not know
-//! is an error, never passed over.
+//! is an error, never passed over. (A little long, as what is said and what is heard share calls and windows.)
 
 use std::{
     cell::{Cell, RefCell},
