@@ -25,7 +25,8 @@ pub struct Secret(pub(super) [u8; Self::LENGTH]);
 #[derive(Clone, Copy)]
 pub struct SecretHash(pub [u8; 32]);
 
-/// A caller's name for one operation: the 16 bytes of a random UUID. As secret as an id.
+/// A caller's name for one operation: the 16 bytes of a random UUID. As secret as an id. (The rules give one to an operation that
+/// its caller did not name.)
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(pub [u8; 16]);
 
