@@ -19,7 +19,8 @@ use crate::{
     random::Random,
     session::{App, Data, Etag, Handle, Mark, Mint, Record, RequestId, Salt, Secret, SessionId, Time},
     store::{
-        Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, RENEW_PART, Save, Saved, Store, StoreError,
+        Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, Lifetime, RENEW_PART, Save, Saved, Store,
+        StoreError,
     },
 };
 
@@ -60,6 +61,8 @@ pub struct SaveCommand {
     pub subject: Option<Box<str>>,
     /// The new idle timeout; `None` keeps it.
     pub idle_timeout: Option<Duration>,
+    /// The absolute lifetime from now on; `None` is the server's where one begins, and otherwise keeps the deadline.
+    pub lifetime: Option<Duration>,
     /// The caller's name for the operation.
     pub request_id: Option<RequestId>,
     /// Leave the data out of the answer.
@@ -126,6 +129,7 @@ struct Operation<'a> {
     mark: Mark,
     subject: Option<Box<str>>,
     idle_timeout: Option<Duration>,
+    lifetime: Option<Duration>,
     omit_data: bool,
     attempt: Attempt,
 }
@@ -179,6 +183,7 @@ impl<S: Store> Sessions<S> {
             mark: mark(&command, &request_id),
             subject: command.subject,
             idle_timeout: command.idle_timeout.map(|asked| asked.min(self.limits.max_idle_timeout)),
+            lifetime: command.lifetime.map(|asked| asked.min(self.limits.max_lifetime)),
             omit_data: command.omit_data,
             attempt,
         };
@@ -192,7 +197,7 @@ impl<S: Store> Sessions<S> {
     }
 
     async fn create(&self, operation: Operation<'_>, handle: Handle, data: Data) -> Result<Session, Error> {
-        let Operation { app, mark, subject, idle_timeout, omit_data, attempt } = operation;
+        let Operation { app, mark, subject, idle_timeout, lifetime, omit_data, attempt } = operation;
         let (secret, mint) = self.mint(app, handle, &mark);
         let create = Create {
             app: app.clone(),
@@ -202,7 +207,7 @@ impl<S: Store> Sessions<S> {
             subject: subject.unwrap_or_default(),
             data,
             idle_timeout: idle_timeout.unwrap_or(self.limits.idle_timeout),
-            lifetime: self.limits.max_lifetime,
+            lifetime: lifetime.unwrap_or(self.limits.max_lifetime),
         };
         let (id, found) = match self.store.create(create, attempt).await? {
             Created::Stored(found) => (SessionId { handle, secret }, found),
@@ -222,7 +227,7 @@ impl<S: Store> Sessions<S> {
         change: Change,
         rotate: bool,
     ) -> Result<Session, Error> {
-        let Operation { app, mark, subject, idle_timeout, omit_data, attempt } = operation;
+        let Operation { app, mark, subject, idle_timeout, lifetime, omit_data, attempt } = operation;
         let replaces = matches!(change, Change::Replace(_));
         let minted_now = rotate.then(|| self.mint(app, id.handle, &mark));
         let signs_in = rotate && subject.as_ref().is_some_and(|subject| !subject.is_empty());
@@ -233,8 +238,12 @@ impl<S: Store> Sessions<S> {
             change,
             rotate: minted_now.as_ref().map(|(_, mint)| *mint),
             subject,
-            // A login is a new session to the law: its lifetime begins anew (ASVS 7.2.4, NIST SP 800-63B).
-            lifetime: signs_in.then_some(self.limits.max_lifetime),
+            lifetime: if signs_in {
+                // A login is a new session to the law: its lifetime begins anew (ASVS 7.2.4, NIST SP 800-63B).
+                Some(Lifetime::Begin(lifetime.unwrap_or(self.limits.max_lifetime)))
+            } else {
+                lifetime.map(Lifetime::Shorten)
+            },
             idle_timeout,
             max_bytes: self.limits.max_session_bytes,
             want_data: !omit_data,
@@ -380,7 +389,14 @@ mod tests {
 
     fn create(request_id: u8, data: Data) -> SaveCommand {
         let request_id = Some(RequestId([request_id; 16]));
-        SaveCommand { target: Target::Create(data), subject: None, idle_timeout: None, request_id, omit_data: false }
+        SaveCommand {
+            target: Target::Create(data),
+            subject: None,
+            idle_timeout: None,
+            lifetime: None,
+            request_id,
+            omit_data: false,
+        }
     }
 
     fn update(session: &Session, request_id: u8, change: Change, rotate: bool) -> SaveCommand {

@@ -149,6 +149,15 @@ pub enum Change {
     Merge(Vec<KeyChange>),
 }
 
+/// What becomes of the absolute deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// A new lifetime of this length begins now; only with a rotate.
+    Begin(Duration),
+    /// The deadline is at most this far from now: it can come nearer, and never moves away.
+    Shorten(Duration),
+}
+
 /// What [`Store::save`] is to do.
 #[derive(Clone, Debug)]
 pub struct Save {
@@ -164,8 +173,8 @@ pub struct Save {
     pub rotate: Option<Mint>,
     /// The new subject. It may differ from the stored one only with `rotate`.
     pub subject: Option<Box<str>>,
-    /// A new absolute lifetime from now on; only with `rotate`.
-    pub lifetime: Option<Duration>,
+    /// What becomes of the absolute deadline; `None` keeps it.
+    pub lifetime: Option<Lifetime>,
     /// The new idle timeout.
     pub idle_timeout: Option<Duration>,
     /// The most bytes that the data may have afterwards.

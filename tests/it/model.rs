@@ -223,6 +223,7 @@ impl Play {
             target: Target::Create(data(&[("start", "1")])),
             subject: None,
             idle_timeout: None,
+            lifetime: None,
             request_id: Some(RequestId([number as u8; 16])),
             omit_data: false,
         }

@@ -15,7 +15,8 @@ use sessiond::{
     clock::ManualClock,
     session::{App, Etag, Handle, Mint, Record, Ring, Salt, SecretHash, ShortMark, Time, millis},
     store::{
-        Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, Save, Saved, Store, memory::MemoryStore,
+        Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, Lifetime, Save, Saved, Store,
+        memory::MemoryStore,
     },
 };
 use sessiond_tests::{
@@ -207,7 +208,11 @@ impl Known {
             change: self.change(dice),
             rotate,
             subject: dice.once_in(4).then(|| self.subject(dice)),
-            lifetime: (rotate.is_some() && dice.once_in(2)).then(|| HOUR * (20 + dice.below(3) as u32)),
+            lifetime: match (rotate, dice.below(4)) {
+                (Some(_), 0 | 1) => Some(Lifetime::Begin(HOUR * (20 + dice.below(3) as u32))),
+                (_, 2) => Some(Lifetime::Shorten(HOUR * (6 + dice.below(8) as u32))),
+                _ => None,
+            },
             idle_timeout: dice.once_in(5).then(|| HOUR * (4 + dice.below(3) as u32)),
             max_bytes: if dice.once_in(6) { dice.below(200) } else { 1 << 16 },
             want_data: !dice.once_in(4),

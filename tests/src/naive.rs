@@ -12,7 +12,8 @@ use redis::{AsyncCommands, aio::MultiplexedConnection};
 use sessiond::{
     session::{Data, Handle, Record, Ring, Salt, SecretHash, ShortMark, Time, millis},
     store::{
-        Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, RENEW_PART, Save, Saved, Store, StoreError,
+        Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, Lifetime, RENEW_PART, Save, Saved, Store,
+        StoreError,
     },
 };
 use tokio::sync::OnceCell;
@@ -132,7 +133,11 @@ impl Store for NaiveStore {
         record.idle_timeout = save.idle_timeout.unwrap_or(record.idle_timeout);
         if let Some(mint) = save.rotate {
             (record.current, record.salt, record.mint_time) = (mint.hash, mint.salt, now);
-            record.deadline = save.lifetime.map_or(record.deadline, |lifetime| now.after(lifetime));
+            match save.lifetime {
+                Some(Lifetime::Begin(lifetime)) => record.deadline = now.after(lifetime),
+                Some(Lifetime::Shorten(lifetime)) => record.deadline = record.deadline.min(now.after(lifetime)),
+                None => {}
+            }
         }
         let mut found = self.set(&key, &record, now).await?;
         if !save.want_data {

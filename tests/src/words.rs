@@ -71,16 +71,29 @@ pub fn create(json: Value) -> SaveRequest {
     SaveRequest { session: Some(Session { data: Some(data(json)), ..Default::default() }), ..Default::default() }
 }
 
-/// A Save of the session as it is, with the whole map of its data replaced.
-pub fn replace(session: &Session, json: Value) -> SaveRequest {
-    let session = Session { data: Some(data(json)), ..session.clone() };
-    SaveRequest { session: Some(session), ..Default::default() }
+/// A Save that names the session and changes nothing of its data.
+pub fn keep(session: &Session) -> SaveRequest {
+    SaveRequest { session: Some(Session { data: None, ..session.clone() }), ..Default::default() }
 }
 
-/// A Save of these keys: each gets its value from `json`, or is removed if it is not there.
+/// A Save that replaces the whole map of the session's data.
+pub fn replace(session: &Session, json: Value) -> SaveRequest {
+    let session = Session { data: Some(data(json)), ..session.clone() };
+    SaveRequest { session: Some(session), replace_all: true, ..Default::default() }
+}
+
+/// A Save of these keys: each gets its value from `json`, or is removed if `json` lacks it.
 pub fn change(session: &Session, keys: &[&str], json: Value) -> SaveRequest {
-    let changed_keys = keys.iter().map(|key| (*key).to_owned()).collect();
-    SaveRequest { changed_keys, ..replace(session, json) }
+    let is_changed = |key: &&str| json.get(*key).is_some();
+    let (changed, removed): (Vec<_>, Vec<_>) = keys.iter().partition(|key| is_changed(key));
+    let owned = |keys: Vec<&str>| keys.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let data = (!changed.is_empty()).then(|| data(json));
+    SaveRequest {
+        session: Some(Session { data, ..session.clone() }),
+        changed_keys: owned(changed),
+        removed_keys: owned(removed),
+        ..Default::default()
+    }
 }
 
 /// The same request again, as whoever repeats by hand sends it: it says that it is not the first attempt (gRFC A6).

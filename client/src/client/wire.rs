@@ -6,7 +6,7 @@ use sessiond_proto::v1::{self, DestroyRequest, OpenResponse, SaveRequest, SaveRe
 
 use crate::{
     Error, Map, Save, Session, SessionId,
-    session::{ANY_VERSION, Content},
+    session::Content,
     value::{decode, encode},
 };
 
@@ -66,29 +66,35 @@ fn read(session: v1::Session, data: Map) -> Result<Session, Error> {
     })
 }
 
-/// A Save as the service is asked for it.
+/// The request for a Save.
 ///
 /// # Errors
 /// [`Error::Changed`] when the whole data is to be replaced and it is not known any more what is stored.
 pub(super) fn save_request(save: &Save) -> Result<SaveRequest, Error> {
-    let (data, changed_keys) = match &save.content {
+    let is_new = save.target.is_none();
+    let (mut changed_keys, mut removed_keys) = (Vec::new(), Vec::new());
+    let data = match &save.content {
         // A new session needs data, even empty.
-        Content::Keep => (save.target.is_none().then(|| encode([])), Vec::new()),
-        Content::Whole(data) => (Some(encode(data)), Vec::new()),
+        Content::Keep => is_new.then(|| encode([])),
+        Content::Whole(data) => Some(encode(data)),
         Content::Keys(keys) => {
+            for (key, value) in keys {
+                if value.is_some() { changed_keys.push(key.clone()) } else { removed_keys.push(key.clone()) }
+            }
             let set = keys.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-            (Some(encode(set)), keys.keys().cloned().collect())
+            (is_new || !changed_keys.is_empty()).then(|| encode(set))
         }
     };
+    let replace_all = matches!(save.content, Content::Whole(_));
     let (id, etag) = match &save.target {
         None => (String::new(), String::new()),
         Some(target) => {
             let etag = match &save.content {
                 Content::Whole(_) if target.etag.is_empty() => return Err(Error::Changed),
                 Content::Whole(_) => target.etag.clone(),
-                // Nothing that another writer did matters: then the version says only how far back a repeat may lie.
-                Content::Keys(_) if !target.etag.is_empty() => target.etag.clone(),
-                Content::Keep | Content::Keys(_) => ANY_VERSION.to_owned(),
+                // The etag of a change by keys guards nothing: it tells the service how far back a repeat may lie.
+                Content::Keys(_) => target.etag.clone(),
+                Content::Keep => String::new(),
             };
             (target.id.expose().to_owned(), etag)
         }
@@ -96,9 +102,12 @@ pub(super) fn save_request(save: &Save) -> Result<SaveRequest, Error> {
     Ok(SaveRequest {
         session: Some(v1::Session { id, etag, data, ..v1::Session::default() }),
         changed_keys,
+        removed_keys,
+        replace_all,
         rotate: save.rotate,
         subject: save.subject.clone(),
         idle_timeout: save.idle_timeout.map(duration),
+        lifetime: None,
         request_id: save.operation.request_id.to_string(),
         omit_data: true,
     })

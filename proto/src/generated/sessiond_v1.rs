@@ -13,12 +13,13 @@ pub struct Session {
     /// Numbers are doubles: an integer above 2^53 is rounded silently, so 64-bit ids travel as strings.
     /// In JSON, `{}` is present and `null` is unset; `{"k": null}` is a key with a real null. In Python, reading a missing
     /// `data\["k"\]` inserts a value without a kind, which Save refuses: test `"k" in data` first. In Go, `Data` and its map
-    /// may be nil. In Node, load the schema with `keepCase`.
+    /// may be nil. In Node, load the schema with `keepCase`, and convert plain objects: proto-loader and Connect encode a plain
+    /// object given as a Struct as an empty one, without an error.
     #[prost(message, optional, tag = "2")]
     pub data: ::core::option::Option<crate::RawStruct>,
     /// etag is the opaque version of the session (AIP-154), at most 64 characters. Empty means not stored yet, or, after
-    /// a Save with `omit_data`, that the server will not vouch that the caller knows what is stored: Open again before
-    /// saving a whole map.
+    /// a Save with `omit_data`, that another writer changed the session in between, so that the caller does not know what is
+    /// stored: Open again before a `replace_all`. For everything else an empty etag is as good as any.
     #[prost(string, tag = "3")]
     pub etag: ::prost::alloc::string::String,
     /// handle is the session's public name, 32 lowercase hexadecimal digits: safe to log and to show, and no capability.
@@ -62,23 +63,25 @@ pub struct OpenResponse {
     #[prost(message, optional, tag = "1")]
     pub session: ::core::option::Option<Session>,
 }
-/// SaveRequest says what to store. What it leaves unset is kept as it is.
+/// SaveRequest says what to create, or what to change. What it leaves unset is kept as it is.
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct SaveRequest {
     /// session carries `id`, `data` and `etag`; its output-only fields are ignored. Required.
-    /// `id` and `etag` both empty: create, and then `data` is required. Both set: update. One of them alone: INVALID_ARGUMENT.
-    /// `etag` is the one that Open or the last Save gave, or `*` for "whatever version is there" (RFC 9110, If-Match).
-    /// An etag that cannot be read counts as stale.
-    /// `data` unset keeps the stored data; present and empty empties it, and the empty session is stored: who means
-    /// "gone" calls Destroy.
+    ///
+    /// `id` empty creates a session. `data` is then required, may be empty, and is stored whole.
+    ///
+    /// `id` set updates that session. `data` is then read only with `changed_keys` (those keys) or with `replace_all` (the whole
+    /// map); `data` with neither is INVALID_ARGUMENT, because "nothing changed" and "remove everything" would look alike.
+    /// `etag` is the one that Open or the last Save gave. Empty means `*`: whatever version is stored (RFC 9110, If-Match);
+    /// with `replace_all` it is required, and `*` must be written out. An unreadable etag counts as stale.
     #[prost(message, optional, tag = "1")]
     pub session: ::core::option::Option<Session>,
-    /// changed_keys, if given, is the whole of the change, whatever the etag: each named top-level key takes its value
-    /// from `data`, or is removed if `data` lacks it, and every other key keeps its stored value. Applied atomically, never
-    /// ABORTED for another writer's sake. `data` is required, and need hold only the named keys: what else it holds is
-    /// passed over, on create, too. At most 1,024 names.
-    /// Empty means that `data`, if set, is the whole map and replaces what is stored: a stale etag is then ABORTED.
+    /// changed_keys names the top-level keys of `data` to store. Every other key keeps its stored value, and whatever else
+    /// `data` holds is ignored. Applied atomically together with `removed_keys`, whatever the etag: never ABORTED because
+    /// another writer changed the session. `data` must hold every named key; to remove a key, name it in `removed_keys`.
+    /// At most 1,024 names. On create, where all of `data` is stored, it has no effect, so that one form of request serves new
+    /// and known visitors.
     #[prost(string, repeated, tag = "2")]
     pub changed_keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// rotate gives the session a new id in the same atomic step; the old id is dead at once. Required at login and at
@@ -91,7 +94,8 @@ pub struct SaveRequest {
     #[prost(string, optional, tag = "4")]
     pub subject: ::core::option::Option<::prost::alloc::string::String>,
     /// idle_timeout is how long the session may live without being opened or saved: at least 1s. Above the server's
-    /// --max-idle-timeout it is cut, and the answer tells. Unset keeps it; on create, the server's --idle-timeout.
+    /// --max-idle-timeout it is cut, and the answer has the value that was stored. Unset keeps it; on create, the server's
+    /// --idle-timeout.
     #[prost(message, optional, tag = "5")]
     pub idle_timeout: ::core::option::Option<::prost_types::Duration>,
     /// request_id makes a repeat of this request safe (AIP-155): a random (v4) UUID, fresh for each operation and the same
@@ -99,6 +103,7 @@ pub struct SaveRequest {
     /// attempt would have been, or refused with OUTCOME_UNKNOWN. It is not applied twice: at any time while it names one of
     /// the session's last eight versions by its etag, else within 60 s of the first attempt, if it sets the header
     /// `grpc-previous-rpc-attempts` (gRPC libraries do so when they retry).
+    /// A first attempt is refused with OUTCOME_UNKNOWN only when its session was saved more than 4,000 times within 5 s.
     /// Empty means that a repeat is a new operation.
     #[prost(string, tag = "6")]
     pub request_id: ::prost::alloc::string::String,
@@ -106,6 +111,20 @@ pub struct SaveRequest {
     /// Default false.
     #[prost(bool, tag = "7")]
     pub omit_data: bool,
+    /// replace_all replaces the whole stored map by `data`, which is required: a key that `data` lacks is removed. Guarded by
+    /// `session.etag`: a stale one is ABORTED. Not together with `changed_keys` or `removed_keys`. Default false. On create,
+    /// where all of `data` is stored anyway, it has no effect.
+    #[prost(bool, tag = "8")]
+    pub replace_all: bool,
+    /// removed_keys names the top-level keys to remove; a key that is not stored is no error. Applied together with
+    /// `changed_keys`, and like those whatever the etag. A key cannot be in both. At most 1,024 names. Ignored on create.
+    #[prost(string, repeated, tag = "9")]
+    pub removed_keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// lifetime is the absolute lifetime from now on, however often the session is used: at least 1s. Above the server's
+    /// --max-lifetime it is cut. Read on create and on a rotate that sets a non-empty subject, where unset means the server's
+    /// --max-lifetime; on any other update it can only bring the end nearer, and unset keeps it.
+    #[prost(message, optional, tag = "10")]
+    pub lifetime: ::core::option::Option<::prost_types::Duration>,
 }
 /// SaveResponse carries the session as it is stored now.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -236,8 +255,9 @@ pub mod session_service_client {
                 .insert(GrpcMethod::new("sessiond.v1.SessionService", "Open"));
             self.inner.unary(req, path, codec).await
         }
-        /// Save creates a session (`id` and `etag` empty), or updates the one that `id` names. An update never creates:
-        /// a session that is missing, expired or destroyed stays so, and the answer is NOT_FOUND.
+        /// Save creates a session (`id` empty), or updates the one that `id` names. An update never creates: a session that is
+        /// missing, expired or destroyed stays so, and the answer is NOT_FOUND. An update says what it changes: `changed_keys`,
+        /// `removed_keys`, `replace_all`, `rotate`, `subject`, `idle_timeout` or `lifetime`; one that changes nothing is refused.
         /// Set `request_id` to make a repeat safe. Errors: NOT_FOUND, ABORTED (another writer was first, or the outcome of a
         /// repeat can no longer be known), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (store full), UNAVAILABLE.
         pub async fn save(
@@ -310,8 +330,9 @@ pub mod session_service_server {
             &self,
             request: tonic::Request<super::OpenRequest>,
         ) -> std::result::Result<tonic::Response<super::OpenResponse>, tonic::Status>;
-        /// Save creates a session (`id` and `etag` empty), or updates the one that `id` names. An update never creates:
-        /// a session that is missing, expired or destroyed stays so, and the answer is NOT_FOUND.
+        /// Save creates a session (`id` empty), or updates the one that `id` names. An update never creates: a session that is
+        /// missing, expired or destroyed stays so, and the answer is NOT_FOUND. An update says what it changes: `changed_keys`,
+        /// `removed_keys`, `replace_all`, `rotate`, `subject`, `idle_timeout` or `lifetime`; one that changes nothing is refused.
         /// Set `request_id` to make a repeat safe. Errors: NOT_FOUND, ABORTED (another writer was first, or the outcome of a
         /// repeat can no longer be known), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (store full), UNAVAILABLE.
         async fn save(
@@ -587,7 +608,7 @@ pub enum ErrorReason {
     ///      { "reason": "SESSION_NOT_FOUND", "domain": "sessiond", "metadata": {} }
     SessionNotFound = 1,
     /// ABORTED: the etag is stale, so another request changed the session since. Open again and decide again. A Save by
-    /// `changed_keys` is never refused so.
+    /// `changed_keys` and `removed_keys` is never refused for this reason.
     ///
     ///      { "reason": "SESSION_CHANGED", "domain": "sessiond", "metadata": {} }
     SessionChanged = 2,
@@ -600,7 +621,7 @@ pub enum ErrorReason {
     /// and says how to mend it. Nothing was written.
     ///
     ///      { "reason": "INVALID_FIELD", "domain": "sessiond", "metadata": {} }
-    ///      { "fieldViolations": \[ { "field": "session.etag", "description": "is required with session.id: ..." } \] }
+    ///      { "fieldViolations": \[ { "field": "session.data", "description": "is set, but neither changed_keys nor ..." } \] }
     InvalidField = 4,
     /// INVALID_ARGUMENT: the session's data, or what a change would make of it, is over the limit, or the message is
     /// over the transport's. Nothing was written. The limit is in the metadata, in bytes.

@@ -1,5 +1,6 @@
-//! The one table of codes: only here does an error get one. Every status carries one `google.rpc.ErrorInfo`, whose reason
-//! is explained in `error_reason.proto`. A cause that the caller must not see is logged here, once.
+//! The one table of status codes. Every status carries one `google.rpc.ErrorInfo`, whose reason is explained in
+//! `error_reason.proto`, and the same reason as plain text in the trailer [`REASON`]. A cause that the caller must not see is
+//! logged here, once.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,6 +18,9 @@ use crate::{
 
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "sessiond";
+
+/// The trailer that repeats the reason, so that a caller needs no protobuf to read it.
+const REASON: &str = "sessiond-reason";
 
 /// When to try again after UNAVAILABLE. Clients add jitter of their own.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -38,7 +42,7 @@ pub(super) fn of(error: Error, limits: &Limits) -> Status {
         Error::Store(StoreError::Unavailable(cause)) => {
             // Said by the readiness probe once per outage; per call only when asked for.
             debug!(%cause, "the store is unavailable");
-            new(Reason::StoreUnavailable, "the store cannot be asked: try again, and leave the visitor's cookie alone")
+            new(Reason::StoreUnavailable, "the store is unavailable: try again, and leave the visitor's cookie alone")
         }
         Error::Store(StoreError::Full(cause)) => {
             debug!(%cause, "the store is full");
@@ -142,5 +146,9 @@ fn with(
     for (field, why) in violations {
         details.add_bad_request_violation(field, why);
     }
-    Status::with_error_details(code, message, details)
+    let metadata = MetadataMap::from_headers(HeaderMap::from_iter([(
+        HeaderName::from_static(REASON),
+        HeaderValue::from_static(name),
+    )]));
+    Status::with_error_details_and_metadata(code, message, details, metadata)
 }

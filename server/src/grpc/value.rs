@@ -26,17 +26,22 @@ impl Problem {
     /// The problem seen from one key further out.
     pub(super) fn inside(self, key: &[u8]) -> Self {
         let key = String::from_utf8_lossy(key);
-        let shown: String = key.chars().take(40).collect();
-        let dots = if shown.len() < key.len() { "…" } else { "" };
         // A path is for people: past some length it helps nobody.
         let rest = if self.path.len() > 200 { "…" } else { &self.path };
-        Self { path: format!("[{:?}]{rest}", shown + dots), ..self }
+        Self { path: format!("[{:?}]{rest}", shortened(&key)), ..self }
     }
 
     /// The path of the wrong value from this field on.
     pub(super) fn field(&self, field: &str) -> String {
         format!("{field}{}", self.path)
     }
+}
+
+/// The first characters of a key, for a message.
+pub(super) fn shortened(key: &str) -> String {
+    let shown: String = key.chars().take(40).collect();
+    let dots = if shown.len() < key.len() { "…" } else { "" };
+    shown + dots
 }
 
 const CUT: &str = "ends in the middle or is spelt oddly: these bytes are no google.protobuf.Struct";

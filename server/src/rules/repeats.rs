@@ -1,5 +1,7 @@
 //! How a repeat is told from a new operation, and what its caller can know.
 
+use std::time::Duration;
+
 use super::{SaveCommand, Target};
 use crate::{
     session::{App, Etag, Mark, MarkBuilder, Record, RequestId, Secret, SessionId},
@@ -27,11 +29,13 @@ pub(super) fn follows(record: &Record, expected: Expected) -> bool {
 /// An operation's mark covers all that its repeat sends again; so a request id that is reused for something else is not
 /// taken for a repeat. Entries come in key order, as the wire sorted them: the order a map was sent in says nothing.
 pub(super) fn mark(command: &SaveCommand, request_id: &RequestId) -> Mark {
-    let idle_timeout = command.idle_timeout.map(|span| span.as_nanos().to_be_bytes());
+    let bytes = |span: Option<Duration>| span.map(|span| span.as_nanos().to_be_bytes());
+    let (idle_timeout, lifetime) = (bytes(command.idle_timeout), bytes(command.lifetime));
     let begin = |operation| {
         MarkBuilder::new(operation, request_id)
             .optional(command.subject.as_deref().map(str::as_bytes))
             .optional(idle_timeout.as_ref().map(|bytes| &bytes[..]))
+            .optional(lifetime.as_ref().map(|bytes| &bytes[..]))
     };
     match &command.target {
         Target::Create(data) => begin("create").field(data.as_bytes()),

@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, RENEW_PART, REPEAT_WINDOW, Save, Saved, Store,
-    StoreError, TOMBSTONE,
+    Attempt, Change, Claim, Create, Created, Destroyed, Expected, Found, Lifetime, RENEW_PART, REPEAT_WINDOW, Save,
+    Saved, Store, StoreError, TOMBSTONE,
 };
 use crate::{
     clock::Clock,
@@ -283,9 +283,11 @@ impl Store for MemoryStore {
             record.previous = Some(mem::replace(&mut record.current, mint.hash));
             record.salt = mint.salt;
             record.mint_time = now;
-            if let Some(lifetime) = save.lifetime {
-                record.deadline = now.after(lifetime);
-            }
+        }
+        match save.lifetime {
+            Some(Lifetime::Begin(lifetime)) => record.deadline = now.after(lifetime),
+            Some(Lifetime::Shorten(lifetime)) => record.deadline = record.deadline.min(now.after(lifetime)),
+            None => {}
         }
         if let Some(subject) = save.subject.clone() {
             record.subject = subject;

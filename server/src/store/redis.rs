@@ -50,8 +50,8 @@ use self::{
     url::Topology,
 };
 use super::{
-    Attempt, Change, Claim, Create, Created, Destroyed, Expected, Fitness, Found, RENEW_PART, REPEAT_WINDOW, Save,
-    Saved, Store, StoreError, TOMBSTONE,
+    Attempt, Change, Claim, Create, Created, Destroyed, Expected, Fitness, Found, Lifetime, RENEW_PART, REPEAT_WINDOW,
+    Save, Saved, Store, StoreError, TOMBSTONE,
 };
 use crate::session::{Data, Record, Time, millis};
 
@@ -104,6 +104,15 @@ fn add_span(command: &mut Cmd, span: Option<Duration>) {
     match span {
         Some(span) => command.arg(millis(span)),
         None => command.arg(""),
+    };
+}
+
+/// Adds what becomes of the absolute deadline: how, and a span in milliseconds.
+fn add_lifetime(command: &mut Cmd, lifetime: Option<Lifetime>) {
+    match lifetime {
+        Some(Lifetime::Begin(span)) => command.arg("BEGIN").arg(millis(span)),
+        Some(Lifetime::Shorten(span)) => command.arg("SHORTEN").arg(millis(span)),
+        None => command.arg("").arg(""),
     };
 }
 
@@ -208,7 +217,7 @@ impl Store for RedisStore {
                 Some(mint) => command.arg(&mint.salt.0).arg(&mint.hash.0),
                 None => command.arg("").arg(""),
             };
-            add_span(command, save.lifetime);
+            add_lifetime(command, save.lifetime);
             command.arg(millis(REPEAT_WINDOW));
             match &save.subject {
                 Some(subject) => command.arg("1").arg(subject.as_bytes()),

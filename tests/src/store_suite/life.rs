@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sessiond::{
     session::{Etag, Ring, ShortMark, Time},
-    store::{Attempt, Created, Destroyed, Expected, RENEW_PART, Save, Saved, Store, StoreError},
+    store::{Attempt, Created, Destroyed, Expected, Lifetime, RENEW_PART, Save, Saved, Store, StoreError},
 };
 
 use super::{DAY, HOUR, Host, Visitor, any_app, any_create, any_handle, any_hash, any_mint, attempt, data};
@@ -269,7 +269,7 @@ pub async fn p6_a_login_starts_a_new_absolute_lifetime_and_no_other_save_does(ho
     assert_eq!(saved.record.deadline, deadline);
     let ada = ada.rotated(ada.rotate()).await;
     assert_eq!(ada.there().await.record.deadline, deadline);
-    let rotate = Save { lifetime: Some(2 * DAY), subject: Some("ada".into()), ..ada.rotate() };
+    let rotate = Save { lifetime: Some(Lifetime::Begin(2 * DAY)), subject: Some("ada".into()), ..ada.rotate() };
     let found = ada.stored(rotate).await;
     assert_eq!(found.record.deadline, found.now.after(2 * DAY));
     assert_eq!(found.record.mint_time, found.now);

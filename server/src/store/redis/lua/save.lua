@@ -2,9 +2,10 @@
 -- save.lua: changes a session that lives; never makes one.
 -- A script, because what decides (secret, marks, version) and what is decided must not come apart.
 -- ARGV: 5 hash shown · 6 mark · 7 expected: `*`, `?` for unreadable, or `=` · 8 its version · 9 its mark
---       10 salt and 11 hash to rotate, or '' · 12 lifetime from now ms, or '' · 13 repeat window ms
---       14 a subject is given: 1 or '' · 15 the subject · 16 idle timeout ms, or '' · 17 max bytes of a merge
---       18 want data: 1 or '' · 19 change: KEEP, REPLACE or MERGE · 20 the data, or the first of pairs: key, its entry or ''
+--       10 salt and 11 hash to rotate, or '' · 12 absolute deadline: BEGIN, SHORTEN or '' to keep it · 13 its ms from now
+--       14 repeat window ms · 15 a subject is given: 1 or '' · 16 the subject · 17 idle timeout ms, or ''
+--       18 max bytes of a merge · 19 want data: 1 or '' · 20 change: KEEP, REPLACE or MERGE
+--       21 the data, or the first of pairs: key, its entry or '' to remove it
 -- Answers, in this order: MISSING · REPLACED or REPLACED_MAYBE_APPLIED (the secret is the previous one), with the record if
 --   this is a rotate within the window · REPEAT with the record · UNKNOWN · SUBJECT_NEEDS_ROTATE · CONFLICT · TOO_LARGE
 --   STORED with header, subject, and with the data if wanted and not the one just sent · LATE.
@@ -13,7 +14,7 @@ local shown, mark, since, expected, rotate = ARGV[5], ARGV[6], tonumber(ARGV[2])
 if late then return answer('LATE') end
 local r = read()
 if not r then return answer('MISSING') end
-local want = ARGV[18] ~= ''
+local want = ARGV[19] ~= ''
 
 local function full()
   return head_of(r) .. (want and data_of(r) or '')
@@ -39,7 +40,7 @@ local forgotten = not pinned and r.floor >= since
 if shown ~= r.current then
   if r.previous == NONE or shown ~= r.previous then return answer('MISSING') end
   local status = (marked or forgotten) and 'REPLACED_MAYBE_APPLIED' or 'REPLACED'
-  if rotate and now <= r.minted + tonumber(ARGV[13]) then
+  if rotate and now <= r.minted + tonumber(ARGV[14]) then
     again()
     return answer(status, r, full())
   end
@@ -50,9 +51,9 @@ if marked then
   return answer('REPEAT', r, full())
 end
 if forgotten then return answer('UNKNOWN') end
-local subject = ARGV[14] ~= '' and ARGV[15] or r.subject
+local subject = ARGV[15] ~= '' and ARGV[16] or r.subject
 if subject ~= r.subject and not rotate then return answer('SUBJECT_NEEDS_ROTATE') end
-local change = ARGV[19]
+local change = ARGV[20]
 if change ~= 'MERGE' and expected ~= '*' and not match then return answer('CONFLICT') end
 
 local function varint(s, at)
@@ -68,7 +69,7 @@ end
 -- what lies between two changed keys is moved in one piece.
 local function merge(data)
   local changes, parts, copied, at, length = {}, {}, 1, 1, #data
-  for i = 20, #ARGV, 2 do changes[ARGV[i]] = ARGV[i + 1] end
+  for i = 21, #ARGV, 2 do changes[ARGV[i]] = ARGV[i + 1] end
   while at <= length do
     local size, inner = varint(data, at + 1)
     local key_size, key_at = varint(data, inner + 1)
@@ -82,7 +83,7 @@ local function merge(data)
     at = after
   end
   parts[#parts + 1] = string.sub(data, copied)
-  for i = 20, #ARGV, 2 do
+  for i = 21, #ARGV, 2 do
     if changes[ARGV[i]] then parts[#parts + 1] = ARGV[i + 1] end
   end
   return table.concat(parts)
@@ -90,21 +91,25 @@ end
 
 local data
 if change == 'REPLACE' then
-  data = ARGV[20]
+  data = ARGV[21]
 elseif change == 'KEEP' then
   data = data_of(r)
 else
   data = merge(data_of(r))
-  if #data > tonumber(ARGV[17]) then return answer('TOO_LARGE') end
+  if #data > tonumber(ARGV[18]) then return answer('TOO_LARGE') end
 end
 
 r.version = r.version + 1
 push(r, mark)
 r.subject = subject
-if ARGV[16] ~= '' then r.idle = tonumber(ARGV[16]) end
+if ARGV[17] ~= '' then r.idle = tonumber(ARGV[17]) end
 if rotate then
   r.previous, r.current, r.salt, r.minted = r.current, ARGV[11], ARGV[10], now
-  if ARGV[12] ~= '' then r.deadline = now + tonumber(ARGV[12]) end
+end
+if ARGV[12] == 'BEGIN' then
+  r.deadline = now + tonumber(ARGV[13])
+elseif ARGV[12] == 'SHORTEN' then
+  r.deadline = math.min(r.deadline, now + tonumber(ARGV[13]))
 end
 r.expiry = expiry_of(r)
 local head = head_of(r)
