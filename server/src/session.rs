@@ -3,7 +3,7 @@
 mod data;
 mod secret;
 
-use std::{fmt, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::Uuid;
@@ -164,52 +164,75 @@ impl fmt::Display for Etag {
     }
 }
 
-/// The marks of a session's last Saves, newest first, by which a repeat is recognised.
+/// The marks of a session's last Saves, newest first. A repeat is recognized by its mark.
 ///
-/// The last [`Ring::KEPT`] stay however old they are, and younger ones than [`Ring::SPAN`] besides, up to [`Ring::MAX`]:
-/// a command is refused when it is later than that span, so what a first attempt may have missed is always here, and of
-/// many parallel Saves none is taken for the repeat of another.
+/// A mark stays while it is among the newest [`Ring::KEPT`] or younger than [`Ring::SPAN`], up to [`Ring::MAX`] marks. No
+/// operation is carried out later than that span after it was received, so the marks of all Saves that were applied
+/// meanwhile are here: of many parallel first attempts, none is refused as a possible repeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
     /// Each mark with the time it was applied.
-    pub slots: Vec<(ShortMark, Time)>,
-    /// The time of the newest mark that fell out: before it, the ring cannot tell. Zero if none did.
+    pub slots: VecDeque<(ShortMark, Time)>,
+    /// The time of the newest mark that was dropped; zero if none was. The ring does not know what was applied before it.
     pub floor: Time,
 }
 
 impl Ring {
-    /// How many Saves back a repeat is recognised at any age.
+    /// The number of marks that stay at any age: a repeat is recognized while fewer Saves than this came after it.
     pub const KEPT: usize = 8;
 
-    /// How long a repeat is recognised, however many Saves came since. Longer than any command may be late.
-    pub const SPAN: Duration = Duration::from_secs(3);
+    /// The age up to which a mark stays, however many Saves came after it: 2 s that a store may work on an operation, 2.5 s
+    /// that the clocks of two Redis masters may differ by, and 0.5 s for reading and rounding them.
+    pub const SPAN: Duration = Duration::from_secs(5);
 
-    /// The most marks: a session saved more often than that within [`Ring::SPAN`] may see first attempts refused.
-    pub const MAX: usize = 64;
+    /// The most marks. A session that is saved more often than this within [`Ring::SPAN`] has first attempts refused as
+    /// OUTCOME_UNKNOWN.
+    pub const MAX: usize = 4000;
 
-    /// Where a mark stands: 0 is the newest.
+    /// The position of a mark; 0 is the newest.
     pub fn position(&self, mark: ShortMark) -> Option<usize> {
         self.slots.iter().position(|(kept, _)| *kept == mark)
     }
 
     /// The mark of the last Save.
     pub fn newest(&self) -> ShortMark {
-        self.slots.first().map(|(mark, _)| *mark).unwrap_or_default()
+        self.slots.front().map(|(mark, _)| *mark).unwrap_or_default()
     }
 
-    /// Adds the newest mark, and drops what need not be kept.
+    /// Adds the newest mark and drops those that need not stay.
     pub fn push(&mut self, mark: ShortMark, now: Time) {
-        // Most sessions are saved a few times: what is kept of them has no slack.
-        self.slots.reserve_exact(1);
-        self.slots.insert(0, (mark, now));
-        while self.slots.len() > Self::KEPT {
-            let (_, oldest) = self.slots[self.slots.len() - 1];
-            if self.slots.len() <= Self::MAX && now.since(oldest) < Self::SPAN {
-                break;
-            }
-            self.floor = self.floor.max(oldest);
-            self.slots.pop();
+        self.push_within(mark, now, Self::MAX);
+    }
+
+    /// [`Ring::push`] with another bound than [`Ring::MAX`].
+    pub(crate) fn push_within(&mut self, mark: ShortMark, now: Time, max: usize) {
+        // Most sessions are saved a few times: their rings have no spare capacity. A hot session's ring grows by doubling.
+        if self.slots.len() < Self::KEPT {
+            self.slots.reserve_exact(1);
         }
+        self.slots.push_front((mark, now));
+        while self.slots.len() > Self::KEPT
+            && let Some((_, oldest)) = self.slots.back().copied()
+            && (self.slots.len() > max || now.since(oldest) >= Self::SPAN)
+        {
+            self.floor = self.floor.max(oldest);
+            self.slots.pop_back();
+        }
+        // A session that was hot gives the memory back.
+        if self.slots.len() == Self::KEPT {
+            self.slots.shrink_to_fit();
+        }
+    }
+
+    /// Whether the next mark makes it longer than it may be at rest.
+    pub(crate) fn grows(&self, now: Time) -> bool {
+        let is_young = |(_, at): &(ShortMark, Time)| now.since(*at) < Self::SPAN;
+        self.slots.len() >= Self::KEPT && self.slots.back().is_some_and(is_young)
+    }
+
+    /// The ring with the newest [`Ring::KEPT`] marks: all that an answer needs.
+    pub fn cut(&self) -> Self {
+        Self { slots: self.slots.iter().take(Self::KEPT).copied().collect(), floor: self.floor }
     }
 }
 
@@ -234,7 +257,7 @@ pub struct Record {
     pub previous: Option<SecretHash>,
     /// When the current secret was minted.
     pub mint_time: Time,
-    /// The last Saves.
+    /// The last Saves. In what a store returns, the newest [`Ring::KEPT`] of them.
     pub ring: Ring,
     /// Who is logged in; empty is anonymous.
     pub subject: Box<str>,
@@ -299,18 +322,26 @@ mod tests {
     fn a_ring_keeps_eight_marks_and_the_young_ones_and_knows_when_others_fell() {
         let mark = |n: u64| ShortMark(n.to_be_bytes());
         let mut ring = Ring::default();
+        let push = |ring: &mut Ring, n, at| ring.push(mark(n), Time(at));
         for n in 1..=20 {
-            ring.push(mark(n), Time(n));
+            push(&mut ring, n, n);
         }
         assert_eq!((ring.position(mark(20)), ring.position(mark(1)), ring.floor), (Some(0), Some(19), Time(0)));
-        ring.push(mark(21), Time(3_010));
+        push(&mut ring, 21, 5_010);
         assert_eq!((ring.position(mark(11)), ring.position(mark(10)), ring.floor), (Some(10), None, Time(10)));
-        ring.push(mark(22), Time(60_000));
-        assert_eq!((ring.slots.len(), ring.position(mark(15)), ring.floor), (8, Some(7), Time(14)));
-        for n in 23..=100 {
-            ring.push(mark(n), Time(60_000 + n));
+        push(&mut ring, 22, 60_000);
+        assert_eq!((ring.slots.len(), ring.position(mark(15)), ring.floor), (Ring::KEPT, Some(7), Time(14)));
+        assert_eq!(ring.slots.capacity(), Ring::KEPT, "the memory of a busy time is given back");
+        let max = Ring::MAX as u64;
+        for n in 23..=22 + max {
+            push(&mut ring, n, 60_000 + n / 10);
         }
-        assert_eq!((ring.slots.len(), ring.floor), (Ring::MAX, Time(60_036)));
+        assert_eq!(
+            (ring.slots.len(), ring.position(mark(23)), ring.floor),
+            (Ring::MAX, Some(Ring::MAX - 1), Time(60_000))
+        );
+        push(&mut ring, 23 + max, 60_500);
+        assert_eq!((ring.slots.len(), ring.floor), (Ring::MAX, Time(60_002)), "the oldest young one was dropped");
     }
 
     #[test]

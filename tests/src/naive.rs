@@ -178,7 +178,7 @@ fn encode(record: &Record) -> Vec<u8> {
     bytes.put_slice(&record.salt.0);
     bytes.put_slice(&record.current.0);
     bytes.put_slice(&record.ring.newest().0);
-    bytes.put_u64(record.ring.slots.first().map_or(0, |(_, at)| at.0));
+    bytes.put_u64(record.ring.slots.front().map_or(0, |(_, at)| at.0));
     bytes.put_slice(record.subject.as_bytes());
     bytes.put_slice(record.data.as_bytes());
     bytes.to_vec()
@@ -241,6 +241,10 @@ impl Host for NaiveHost {
 
     async fn outlive_tombstone(&self, _: &Claim) {
         // It leaves none.
+    }
+
+    async fn others_saved(&self, _: &Claim, _: &[ShortMark]) {
+        // It keeps one mark.
     }
 
     async fn entries(&self) -> usize {

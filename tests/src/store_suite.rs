@@ -149,6 +149,10 @@ pub trait Host: Send + Sync + Sized + 'static {
     /// Makes [`TOMBSTONE`](sessiond::store::TOMBSTONE) be over for the session.
     fn outlive_tombstone(&self, claim: &Claim) -> impl Future<Output = ()> + Send;
 
+    /// Makes the session look as if others had just saved it once with each of these marks, changing nothing. For more Saves
+    /// than a test has time for; the ring has room for all of them.
+    fn others_saved(&self, claim: &Claim, marks: &[ShortMark]) -> impl Future<Output = ()> + Send;
+
     /// How many sessions and tombstones are kept.
     fn entries(&self) -> impl Future<Output = usize> + Send;
 }

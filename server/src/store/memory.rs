@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    session::{App, Handle, Record, Time},
+    session::{App, Handle, Record, Ring, ShortMark, Time},
 };
 
 /// Sessions in memory. Clones share them.
@@ -34,6 +34,8 @@ struct Inner {
     /// Bytes in use, about.
     used: AtomicUsize,
     capacity: usize,
+    /// The most marks of a session.
+    max_marks: usize,
     /// No slot expires before this moment (milliseconds): sweeping earlier would find nothing.
     earliest: AtomicU64,
 }
@@ -75,7 +77,8 @@ struct Slot {
 
 impl Slot {
     fn size(&self) -> usize {
-        let kept = |r: &Record| mem::size_of::<Record>() + r.subject.len() + r.data.len();
+        let marks = |r: &Record| r.ring.slots.capacity() * mem::size_of::<(ShortMark, Time)>();
+        let kept = |r: &Record| mem::size_of::<Record>() + marks(r) + r.subject.len() + r.data.len();
         mem::size_of::<(Handle, Self)>() + self.record.as_deref().map_or(0, kept)
     }
 }
@@ -83,12 +86,19 @@ impl Slot {
 impl MemoryStore {
     /// An empty store that holds about `capacity` bytes.
     pub fn new(clock: Arc<dyn Clock>, capacity: usize) -> Self {
+        Self::with_marks(clock, capacity, Ring::MAX)
+    }
+
+    /// A store whose rings hold this many marks at most instead of [`Ring::MAX`]: tests reach that edge in a few steps.
+    #[doc(hidden)]
+    pub fn with_marks(clock: Arc<dyn Clock>, capacity: usize, max_marks: usize) -> Self {
         Self(Arc::new(Inner {
             clock,
             shards: Default::default(),
             hasher: RandomState::new(),
             used: AtomicUsize::new(0),
             capacity,
+            max_marks,
             earliest: AtomicU64::new(u64::MAX),
         }))
     }
@@ -96,6 +106,14 @@ impl MemoryStore {
     /// How many entries are held, tombstones and what is expired but not yet swept included.
     pub fn entries(&self) -> usize {
         self.0.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// A living session's record with all its marks, of which [`Store::open`] shows the newest. For tests.
+    #[doc(hidden)]
+    pub fn kept(&self, claim: &Claim) -> Option<Record> {
+        let key = key(claim);
+        let shard = self.shard(&key);
+        alive(&shard, &key, self.0.clock.now()).map(|(record, _)| record.clone())
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Slots> {
@@ -114,11 +132,17 @@ impl MemoryStore {
     fn put(&self, shard: &mut Slots, key: Key, mut slot: Slot) {
         // What an answer shares with a record would outlive the answer.
         slot.record.iter_mut().for_each(|record| record.data = record.data.unshared());
-        self.0.used.fetch_add(slot.size(), Ordering::Relaxed);
-        self.0.earliest.fetch_min(slot.expire_time.0, Ordering::Relaxed);
+        self.account(&slot, 0);
         if let Some(old) = shard.insert(key, slot) {
             self.0.used.fetch_sub(old.size(), Ordering::Relaxed);
         }
+    }
+
+    /// Notes a slot that is new or changed, and had this size before.
+    fn account(&self, slot: &Slot, before: usize) {
+        self.0.used.fetch_add(slot.size(), Ordering::Relaxed);
+        self.0.used.fetch_sub(before, Ordering::Relaxed);
+        self.0.earliest.fetch_min(slot.expire_time.0, Ordering::Relaxed);
     }
 
     /// Makes sure there is room for `bytes` more, sweeping what is expired if need be. Takes every lock in turn.
@@ -143,7 +167,7 @@ impl MemoryStore {
     }
 }
 
-/// A panic under a lock cannot leave a map half-changed: every change is a single insert or removal.
+/// A panic under a lock cannot leave a map half-changed: nothing that can panic stands between the steps of a change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -158,8 +182,11 @@ fn alive<'a>(shard: &'a Slots, key: &Key, now: Time) -> Option<(&'a Record, Time
     Some((slot.record.as_deref()?, slot.expire_time))
 }
 
+/// What an answer shows of a record. A hot session has thousands of marks, which are not copied.
 fn found(record: &Record, expire_time: Time, now: Time) -> Found {
-    Found { record: record.clone(), expire_time, now }
+    let record =
+        Record { ring: record.ring.cut(), subject: record.subject.clone(), data: record.data.clone(), ..*record };
+    Found { record, expire_time, now }
 }
 
 /// Whether the version expected is one that the ring still reaches back to: then an operation that was applied since left
@@ -223,10 +250,12 @@ impl Store for MemoryStore {
             Change::Keep => 0,
             Change::Replace(data) => data.len(),
             Change::Merge(changes) => changes.iter().filter_map(|c| c.entry.as_ref()).map(|e| e.len()).sum(),
-        };
+        } + mem::size_of::<(ShortMark, Time)>();
         let room = self.make_room(grows, now);
         let mut shard = self.shard(&key);
-        let Some((record, expire_time)) = alive(&shard, &key, now) else { return Ok(Saved::Missing) };
+        let Some(slot) = shard.get_mut(&key).filter(|slot| now < slot.expire_time) else { return Ok(Saved::Missing) };
+        let (before, expire_time) = (slot.size(), slot.expire_time);
+        let Some(record) = slot.record.as_deref_mut() else { return Ok(Saved::Missing) };
 
         // Rounded down: that an operation can have come earlier than it did only makes a repeat of it more likely seen.
         let since = now.before(attempt.since.elapsed() + Duration::from_millis(1));
@@ -268,14 +297,14 @@ impl Store for MemoryStore {
         if merges && data.len() > save.max_bytes {
             return Ok(Saved::TooLarge);
         }
-        if data.len() > record.data.len() {
+        if data.len() > record.data.len() || record.ring.grows(now) {
             room?;
         }
 
-        let mut record = record.clone();
         record.version += 1;
-        record.ring.push(save.mark, now);
-        record.data = data;
+        record.ring.push_within(save.mark, now, self.0.max_marks);
+        // What an answer shares with a record would outlive the answer.
+        record.data = data.unshared();
         if let Some(idle_timeout) = save.idle_timeout {
             record.idle_timeout = idle_timeout;
         }
@@ -293,8 +322,9 @@ impl Store for MemoryStore {
             record.subject = subject;
         }
         let expire_time = record.expiry(now);
-        let stored = shown(&record, expire_time);
-        self.put(&mut shard, key, Slot { expire_time, record: Some(Box::new(record)) });
+        let stored = shown(record, expire_time);
+        slot.expire_time = expire_time;
+        self.account(slot, before);
         Ok(Saved::Stored(stored))
     }
 

@@ -20,7 +20,7 @@ pub enum Verdict {
 const MOST: usize = 30_000;
 
 /// How long a mark is kept in any case (`Ring::SPAN`), and then some less, as the clocks are two.
-const REMEMBERS: Duration = Duration::from_millis(2_500);
+const REMEMBERS: Duration = Duration::from_millis(4_500);
 
 /// Looks for an order of the events that the model can follow: one in which nothing stands before what was told before it
 /// was asked. What nobody knows of may stand anywhere after it was asked, or nowhere.

@@ -7,15 +7,15 @@ use std::{
 
 use sessiond::{
     clock::ManualClock,
-    session::{Time, millis},
+    session::{ShortMark, Time, millis},
     store::{
-        Claim, REPEAT_WINDOW, TOMBSTONE,
+        Claim, REPEAT_WINDOW, Save, TOMBSTONE,
         memory::MemoryStore,
         redis::{RedisOptions, RedisStore, RedisUrl, keys},
     },
 };
 
-use super::Host;
+use super::{Host, Visitor};
 use crate::{PATIENCE, TestRedis, poll_pause};
 
 /// The memory store, on a clock that moves when it is told to.
@@ -50,6 +50,13 @@ impl Host for MemoryHost {
         self.clock.advance(TOMBSTONE);
     }
 
+    async fn others_saved(&self, claim: &Claim, marks: &[ShortMark]) {
+        let visitor = Visitor { store: self.store(), claim: claim.clone() };
+        for mark in marks {
+            visitor.stored(Save { mark: *mark, ..visitor.keep() }).await;
+        }
+    }
+
     async fn entries(&self) -> usize {
         self.store.entries()
     }
@@ -78,7 +85,32 @@ impl RedisHost {
     }
 
     /// Where in a record the time of the last mint lies (six bytes).
-    const MINT_TIME: usize = 140;
+    const MINT_TIME: usize = 138;
+
+    /// Where its version lies (six bytes).
+    const VERSION: usize = 18;
+
+    /// Where the lengths of its tagged fields and its subject and the number of its marks lie (two bytes each).
+    const LENGTHS: usize = 150;
+
+    /// A session's record, byte for byte.
+    pub async fn record(&self, claim: &Claim) -> Vec<u8> {
+        redis::cmd("GET").arg(Self::key(claim)).query_async(&mut self.connection.clone()).await.expect("Redis answers")
+    }
+
+    /// Puts another record in its place.
+    pub async fn set_record(&self, claim: &Claim, record: &[u8]) {
+        let mut set = redis::cmd("SET");
+        set.arg(Self::key(claim)).arg(record).arg("KEEPTTL");
+        set.exec_async(&mut self.connection.clone()).await.expect("Redis answers");
+    }
+}
+
+/// Changes a big-endian number in a record.
+fn edit(bytes: &mut [u8], change: impl FnOnce(u64) -> u64) {
+    let number = bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let changed = change(number).to_be_bytes();
+    bytes.copy_from_slice(&changed[changed.len() - bytes.len()..]);
 }
 
 /// What a Redis's clock shows.
@@ -132,6 +164,23 @@ impl Host for RedisHost {
         let whole = i64::try_from(millis(TOMBSTONE)).expect("a minute");
         assert!((whole - 5_000..=whole).contains(&left), "a tombstone stands for a minute, not {left} ms");
         redis::cmd("PEXPIRE").arg(&key).arg(0).exec_async(&mut connection).await.expect("Redis answers");
+    }
+
+    async fn others_saved(&self, claim: &Claim, marks: &[ShortMark]) {
+        let (mut record, now) = (self.record(claim).await, self.now().await);
+        let added = marks.len() as u64;
+        edit(&mut record[Self::VERSION..Self::VERSION + 6], |version| version + added);
+        let mut lengths = [0; 3];
+        for (number, length) in lengths.iter_mut().enumerate() {
+            let at = Self::LENGTHS + 2 * number;
+            *length = usize::from(u16::from_be_bytes([record[at], record[at + 1]]));
+        }
+        edit(&mut record[Self::LENGTHS + 4..Self::LENGTHS + 6], |count| count + added);
+        let slots: Vec<u8> =
+            marks.iter().rev().flat_map(|mark| mark.0.into_iter().chain(now.0.to_be_bytes()[2..].to_vec())).collect();
+        let ring = Self::LENGTHS + 6 + lengths[0] + lengths[1];
+        record.splice(ring..ring, slots);
+        self.set_record(claim, &record).await;
     }
 
     async fn entries(&self) -> usize {

@@ -42,25 +42,27 @@ pub async fn p5_a_repeat_is_recognised_up_to_eight_saves_back(host: impl Host) {
     }
 }
 
-/// P5: a mark that is younger than any command may be late is kept beside the eight, so that of many parallel Saves none is
-/// taken for another's repeat; up to 64 of them.
+/// P5: a mark that is younger than any operation may be late is kept next to the eight, up to 4,000 of them: so no parallel
+/// Save is taken for another's repeat.
 pub async fn p5_a_young_mark_is_kept_beside_the_eight(host: impl Host) {
     // On a machine so slow that the marks grow old meanwhile, this proves nothing: then once more.
     for _ in 0..5 {
         let ada = Visitor::new(host.store()).await;
         let operation = ada.keep();
         let begin = ada.stored(operation.clone()).await.now;
-        ada.others_save(Ring::MAX - 1).await;
+        let others: Vec<_> = (0..Ring::MAX - 2).map(|_| any_mark()).collect();
+        host.others_saved(&ada.claim, &others).await;
+        ada.others_save(1).await;
         let told = save(&ada, operation.clone(), attempt_since(HOUR)).await;
         ada.others_save(1).await;
         let forgotten = save(&ada, operation, attempt_since(HOUR)).await;
         if ada.there().await.now.since(begin) < Ring::SPAN / 2 {
-            assert_is!(told, Saved::Repeat(_), "63 saved since");
-            assert_is!(forgotten, Saved::Unknown, "64 saved since");
+            assert_is!(told, Saved::Repeat(_), "3,999 saved since");
+            assert_is!(forgotten, Saved::Unknown, "4,000 saved since");
             return;
         }
     }
-    panic!("65 Saves take longer than they should");
+    panic!("a few Saves take longer than they should");
 }
 
 /// P5: a repeat is answered with what is there now, other writers' changes included; and it does not renew.
@@ -136,7 +138,6 @@ pub async fn p5_a_version_eight_behind_is_pinned_and_nine_behind_is_not(host: im
     host.pass(Ring::SPAN).await;
     ada.others_save(1).await;
     let before = ada.there().await.record;
-    assert_eq!(before.ring.slots.len(), Ring::KEPT, "the older ones were old enough to go");
     for (at, etag) in etags.iter().enumerate() {
         let behind = at + 1;
         let replace = ada.replace(*etag, data(&[("n", "1")]));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! > GETRANGE session:default:6f1c2ab0d34e8b5f9a70c1d2e3f40516 0 1
-//! "R\x01"                                  a record, format 1
+//! "R\x02"                                  a record, format 2
 //! > PTTL session:default:6f1c2ab0d34e8b5f9a70c1d2e3f40516
 //! (integer) 86399120                       gone by itself when it ends
 //! ```

@@ -28,15 +28,19 @@ use super::{
 };
 use crate::{
     deadline::{Deadlines, Late},
-    store::{Attempt, StoreError},
+    session::Ring,
+    store::{Attempt, MAX_BUDGET, StoreError},
 };
 
 /// How often a question is asked again for a lost connection, and for an odd answer; more would be a storm in an outage.
 const RESENDS: usize = 2;
 
-/// By so much the clock of a new master may be ahead of the old one's, that stamped the marks, before a question that is asked
-/// again could be taken for a new one. Less than what the ring of marks covers, so that none is refused for it.
+/// The most that the clock of a new master may be ahead of the old one's, which stamped the marks, without a request that is
+/// sent again being taken for a new one.
 const CLOCKS: Duration = Duration::from_millis(2500);
+
+// Every mark that such a request may have left is still in the ring.
+const _: () = assert!(MAX_BUDGET.as_millis() + CLOCKS.as_millis() < Ring::SPAN.as_millis());
 
 /// How often a question follows where a cluster's nodes point. While slots move, twice is usual.
 const REDIRECTS: usize = 6;
@@ -138,6 +142,7 @@ impl Link {
 
     async fn persist<A: Act>(&self, key: &str, mut attempt: Attempt, act: &A) -> Result<A::Answer, StoreError> {
         let (mut route, mut resends, mut checks, mut redirects) = (Route::Owner, RESENDS, RESENDS, REDIRECTS);
+        let resent_since = attempt.since.checked_sub(CLOCKS).unwrap_or(attempt.since);
         loop {
             let (node, asking) = match &route {
                 Route::Owner => (self.nodes.owner(key).await?, false),
@@ -160,7 +165,7 @@ impl Link {
             route = match again {
                 Some(Again::Redirect(to)) => to,
                 _ => {
-                    attempt.since = attempt.since.checked_sub(CLOCKS).unwrap_or(attempt.since);
+                    attempt.since = resent_since;
                     Route::Owner
                 }
             };

@@ -1,24 +1,36 @@
-//! How a record lies in its string. `lua/record.lua` is the other half: change both, and the format's number.
+//! The layout of a record in its string. `lua/record.lua` is the other half: it writes what is read here.
 //!
-//! | offset | bytes | what |
+//! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 1 | kind: `R` record; `T` tombstone, which has only the two hashes besides |
-//! | 1 | 1 | format: 1 |
-//! | 2 | 2 | length of this header: 154 and 14 for each mark |
-//! | 4 | 16 | handle |
-//! | 20 | 6 | version |
-//! | 26 | 6 | absolute deadline |
-//! | 32 | 6 | create time |
-//! | 38 | 6 | idle timeout |
-//! | 44 | 32 | salt of the current secret |
-//! | 76 | 32 | hash of the current secret |
-//! | 108 | 32 | hash of the previous secret; zeros: none |
-//! | 140 | 6 | time of the last mint |
-//! | 146 | 6 | the floor: time of the newest mark that fell out; zero: none |
+//! | 0 | 1 | kind: `R`, a record |
+//! | 1 | 1 | format: 2 |
+//! | 2 | 16 | handle |
+//! | 18 | 6 | version |
+//! | 24 | 6 | absolute deadline |
+//! | 30 | 6 | create time |
+//! | 36 | 6 | idle timeout |
+//! | 42 | 32 | salt of the current secret |
+//! | 74 | 32 | hash of the current secret |
+//! | 106 | 32 | hash of the previous secret; zeros if there is none |
+//! | 138 | 6 | time of the last mint |
+//! | 144 | 6 | the floor: time of the newest mark that was dropped; zero if none was |
+//! | 150 | 2 | length of the tagged fields |
 //! | 152 | 2 | length of the subject |
-//! | 154 | 14 each | the marks of the last Saves, newest first: 8 bytes of mark and 6 of time |
+//! | 154 | 2 | number of marks |
+//! | 156 | | the tagged fields: a tag (1 byte), a length (2), a value. A build keeps tags that it does not know, byte for byte. None is defined yet |
 //! | | | the subject, UTF-8 |
+//! | | 14 each | the marks of the last Saves, newest first: 8 bytes of mark and 6 of time |
 //! | | | the data, framed as in [`Data`] |
+//!
+//! A destroyed session's record is replaced by a tombstone:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 1 | kind: `T`, a tombstone |
+//! | 1 | 1 | format: 2 |
+//! | 2 | 32 | hash of the current secret |
+//! | 34 | 32 | hash of the previous secret; zeros if there is none |
+//! | 66 | | more, from a later build: ignored |
 //!
 //! Numbers are big-endian; times and spans are milliseconds.
 
@@ -29,13 +41,12 @@ use bytes::Bytes;
 use super::acts::Problem;
 use crate::session::{Data, Handle, Record, Ring, Salt, SecretHash, ShortMark, Time};
 
-const FORMAT: u8 = 1;
-const FIXED: usize = 154;
+const FORMAT: u8 = 2;
 const SLOT: usize = 14;
 
-/// Reads a record; `None` is a tombstone.
+/// Reads a record, with the newest [`Ring::KEPT`] of its marks; `None` is a tombstone.
 pub(super) fn decode(bytes: Bytes) -> Result<Option<Record>, Problem> {
-    if bytes.first() == Some(&b'T') {
+    if bytes.starts_with(&[b'T', FORMAT]) {
         return Ok(None);
     }
     let unreadable = Problem::Unreadable("a value under a session's key that is no record of a format known here");
@@ -44,7 +55,6 @@ pub(super) fn decode(bytes: Bytes) -> Result<Option<Record>, Problem> {
         if *rest.split_off(..2)? != [b'R', FORMAT] {
             return None;
         }
-        let marks = (number(&mut rest, 2)? as usize).checked_sub(FIXED).filter(|marks| marks.is_multiple_of(SLOT))?;
         let mut record = Record {
             handle: Handle(uuid::Uuid::from_bytes(array(&mut rest)?)),
             version: number(&mut rest, 6)?,
@@ -55,16 +65,18 @@ pub(super) fn decode(bytes: Bytes) -> Result<Option<Record>, Problem> {
             current: SecretHash(array(&mut rest)?),
             previous: Some(array(&mut rest)?).filter(|hash| *hash != [0; 32]).map(SecretHash),
             mint_time: time(&mut rest)?,
-            ring: Ring { floor: time(&mut rest)?, slots: Vec::with_capacity(marks / SLOT) },
+            ring: Ring { floor: time(&mut rest)?, ..Ring::default() },
             subject: Box::default(),
             data: Data::default(),
         };
-        let subject = number(&mut rest, 2)? as usize;
-        let mut slots = rest.split_off(..marks)?;
-        while !slots.is_empty() {
-            record.ring.slots.push((ShortMark(array(&mut slots)?), time(&mut slots)?));
-        }
+        let [tagged, subject, marks] = [length(&mut rest)?, length(&mut rest)?, length(&mut rest)?];
+        rest.split_off(..tagged)?;
         record.subject = str::from_utf8(rest.split_off(..subject)?).ok()?.into();
+        let mut slots = rest.split_off(..SLOT * marks)?;
+        record.ring.slots.reserve_exact(marks.min(Ring::KEPT));
+        for _ in 0..marks.min(Ring::KEPT) {
+            record.ring.slots.push_back((ShortMark(array(&mut slots)?), time(&mut slots)?));
+        }
         record.data = Data::from_framed(bytes.slice_ref(rest));
         Some(record)
     };
@@ -75,10 +87,14 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     bytes.split_off(..N)?.try_into().ok()
 }
 
-/// A number of so many bytes, at most eight.
+/// Reads a number of this many bytes, at most eight.
 fn number(bytes: &mut &[u8], length: usize) -> Option<u64> {
     let digits = bytes.split_off(..length)?;
     Some(digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit)))
+}
+
+fn length(bytes: &mut &[u8]) -> Option<usize> {
+    usize::try_from(number(bytes, 2)?).ok()
 }
 
 fn time(bytes: &mut &[u8]) -> Option<Time> {

@@ -9,15 +9,13 @@ local there, destroyed = read()
 if destroyed then return answer('GONE') end
 if there then
   if now > there.minted + tonumber(ARGV[12]) then return answer('UNKNOWN') end
-  return answer('EXISTS', there, head_of(there) .. data_of(there))
+  return answer('EXISTS', there, reply_head_of(there) .. data_of(there))
 end
 local r = {
   handle = ARGV[5], version = 1, deadline = now + tonumber(ARGV[11]), created = now, idle = tonumber(ARGV[10]),
-  salt = ARGV[7], current = ARGV[8], previous = NONE, minted = now, ring = '', floor = 0,
-  subject = ARGV[9],
+  salt = ARGV[7], current = ARGV[8], previous = NONE, minted = now, floor = 0,
+  tagged = '', subject = ARGV[9], ring = '',
 }
 push(r, ARGV[6])
 r.expiry = expiry_of(r)
-local head = head_of(r)
-put(r, head .. ARGV[13])
-return answer('STORED', r, head)
+return answer('STORED', r, put(r, ARGV[13]))

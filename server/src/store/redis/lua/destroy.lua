@@ -23,5 +23,5 @@ else
   return answer('ABSENT')
 end
 if not fits then return answer('CONFLICT') end
-redis.call('SETEX', key, ARGV[10], 'T' .. r.current .. r.previous)
+redis.call('SETEX', key, ARGV[10], 'T' .. string.char(FORMAT) .. r.current .. r.previous)
 return answer('DONE')

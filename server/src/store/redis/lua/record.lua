@@ -1,12 +1,14 @@
--- record.lua: what the scripts share; it stands behind each one's first line. The layout is told in record.rs.
+-- record.lua: what the scripts share; it stands behind each one's first line. The layout is a table in record.rs.
 -- Every script: KEYS[1] the record's key; in ms of Redis's clock: ARGV[1] not after, past it nothing is written, and
--- ARGV[2] since: the earliest moment at which the operation can have come to the server; ARGV[3] the question's number, by
--- which its answer is known from any other; ARGV[4] 1 if a WAIT follows, or ''.
--- Every answer: { status, the number, now in ms, expiry in ms or 0, record or '' }; status LATE when it came too late.
+-- ARGV[2] since: the earliest moment at which the operation can have come to the server; ARGV[3] the request's number, which
+-- identifies its reply; ARGV[4] 1 if a WAIT follows, or ''.
+-- Every reply: { status, the number, now in ms, expiry in ms or 0, record or '' }; status LATE when it came too late.
 -- Strings are compared for equality only: the order of `<` depends on the server's locale.
-local FIXED, LAYOUT = 154, '>BI2c16I6I6I6I6c32c32c32I6I6I2'
--- Of marks: bytes of each, how many stay however old, how many at most, and for how many ms younger ones stay besides.
-local SLOT, KEPT, MAX, SPAN = 14, 8, 64, 3000
+local FORMAT, FIXED, LAYOUT = 2, 156, '>Bc16I6I6I6I6c32c32c32I6I6I2I2I2'
+-- Of marks: bytes of each, how many stay however old, how many at most, and for how many ms younger ones stay as well.
+local SLOT, KEPT, MAX, SPAN = 14, 8, 4000, 5000
+-- Bytes of the first read: room for the fixed fields, the longest subject and eight marks, and for the data of most sessions.
+local FIRST = 1024
 local NONE = string.rep('\0', 32)
 local key, now = KEYS[1], redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -27,36 +29,51 @@ local function foreign()
   error({ err = 'FORMAT of what lies under the key is unknown' })
 end
 
--- The record under the key: its fields, without the data. nil if there is none that lives; then the hashes in the tombstone,
--- the current one and the previous one, if there is a tombstone.
+-- Reads the record under the key: all but its data. Returns nil if no living record is there; then, if a tombstone is, its
+-- two hashes: the current one and the previous one.
 local function read()
-  local head = redis.call('GETRANGE', key, 0, FIXED + SLOT * MAX + 255)
-  local kind = string.sub(head, 1, 1)
-  if kind == '' then return nil end
-  if kind == 'T' then return nil, string.sub(head, 2) end
+  local head = redis.call('GETRANGE', key, 0, FIRST - 1)
+  if head == '' then return nil end
+  local kind, format = string.sub(head, 1, 1), string.byte(head, 2)
+  if format ~= FORMAT then foreign() end
+  -- A later build may keep more behind the hashes.
+  if kind == 'T' then return nil, string.sub(head, 3, 66) end
   if kind ~= 'R' or #head < FIXED then foreign() end
   local r = { expiry = redis.call('PEXPIRETIME', key) }
   -- No TTL is -1; and in its last millisecond Redis still shows a key that has ended.
   if r.expiry <= now then return nil end
-  local length
-  r.format, length, r.handle, r.version, r.deadline, r.created, r.idle, r.salt, r.current, r.previous, r.minted,
-    r.floor, r.subject_length = struct.unpack(LAYOUT, head, 2)
-  if r.format ~= 1 then foreign() end
-  r.ring = string.sub(head, FIXED + 1, length)
-  r.subject = string.sub(head, length + 1, length + r.subject_length)
-  if #r.subject ~= r.subject_length then foreign() end
-  r.data_at = length + r.subject_length
+  local tagged, subject, marks
+  format, r.handle, r.version, r.deadline, r.created, r.idle, r.salt, r.current, r.previous, r.minted, r.floor,
+    tagged, subject, marks = struct.unpack(LAYOUT, head, 2)
+  local subject_at = FIXED + tagged
+  local ring_at = subject_at + subject
+  r.data_at = ring_at + SLOT * marks
+  if #head < FIRST then
+    r.whole = head
+  elseif r.data_at > FIRST then
+    head = head .. redis.call('GETRANGE', key, FIRST, r.data_at - 1)
+  end
+  if #head < r.data_at then foreign() end
+  r.tagged = string.sub(head, FIXED + 1, subject_at)
+  r.subject = string.sub(head, subject_at + 1, ring_at)
+  r.ring = string.sub(head, ring_at + 1, r.data_at)
   return r
 end
 
 local function data_of(r)
+  if r.whole then return string.sub(r.whole, r.data_at + 1) end
   return redis.call('GETRANGE', key, r.data_at, -1)
 end
 
--- Header and subject as they are stored.
-local function head_of(r)
-  return 'R' .. struct.pack(LAYOUT, 1, FIXED + #r.ring, r.handle, r.version, r.deadline, r.created, r.idle, r.salt, r.current,
-    r.previous, r.minted, r.floor, #r.subject) .. r.ring .. r.subject
+-- Everything before the data, with these marks.
+local function head_of(r, ring)
+  return 'R' .. struct.pack(LAYOUT, FORMAT, r.handle, r.version, r.deadline, r.created, r.idle, r.salt, r.current,
+    r.previous, r.minted, r.floor, #r.tagged, #r.subject, #ring / SLOT) .. r.tagged .. r.subject .. ring
+end
+
+-- The same for a reply, which carries the newest eight marks at most: a hot session has thousands.
+local function reply_head_of(r)
+  return head_of(r, string.sub(r.ring, 1, SLOT * KEPT))
 end
 
 -- Adds the newest mark, and drops what need not be kept; that raises the floor.
@@ -71,10 +88,11 @@ local function push(r, mark)
   r.ring = string.sub(ring, 1, SLOT * count)
 end
 
--- Stores the record until its expiry. Redis counts the TTL from its own view of now, at times a millisecond off: an idle
--- timeout is told as it came to be, an absolute deadline is kept to the letter.
-local function put(r, value)
-  local ttl = r.expiry - now
+-- Stores the record with this data until its expiry, and returns its head for the reply. Redis counts the TTL from its own
+-- view of now, at times a millisecond off: the reply shows an idle timeout as Redis has it, and an absolute deadline is exact.
+local function put(r, data)
+  local ttl, head = r.expiry - now, head_of(r, r.ring)
+  local value = head .. data
   if ttl % 1000 == 0 then
     redis.call('SETEX', key, ttl / 1000, value)
   else
@@ -85,6 +103,7 @@ local function put(r, value)
   else
     r.expiry = redis.call('PEXPIRETIME', key)
   end
+  return #r.ring > SLOT * KEPT and reply_head_of(r) or head
 end
 
 -- When a session ends that is used now and then never again.

@@ -17,7 +17,7 @@ if not r then return answer('MISSING') end
 local want = ARGV[19] ~= ''
 
 local function full()
-  return head_of(r) .. (want and data_of(r) or '')
+  return reply_head_of(r) .. (want and data_of(r) or '')
 end
 
 -- A find that does not begin at a slot is a coincidence across two of them.
@@ -112,6 +112,5 @@ elseif ARGV[12] == 'SHORTEN' then
   r.deadline = math.min(r.deadline, now + tonumber(ARGV[13]))
 end
 r.expiry = expiry_of(r)
-local head = head_of(r)
-put(r, head .. data)
+local head = put(r, data)
 return answer('STORED', r, (want and change ~= 'REPLACE') and head .. data or head)
