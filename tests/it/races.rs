@@ -6,11 +6,13 @@
 //! `rounds` says how many: 10,000 of each race with `scripts/test --long`, a few per cent otherwise.
 //!
 //! - `saves`: P1, Save against Save, whole maps and changed keys mixed.
+//! - `hot`: P1 and P5, a thousand Saves at once.
 //! - `destroys`: P2, Save and rotate against Destroy.
 //! - `rotates`: P1 and P3, Save against rotate, rotate against rotate.
 //! - `repeats`: P5, all of it with answers that get lost and requests that are repeated.
 
 mod destroys;
+mod hot;
 mod repeats;
 mod rotates;
 mod saves;
