@@ -30,6 +30,12 @@ async fn histories_through_three_services_are_those_of_one_session_each_whatever
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_through_two_builds_are_those_of_one_session_each_whatever_goes_wrong() {
+    let Some(world) = World::mixed(&["--deadline", DEADLINE]).await else { return };
+    holds(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_on_a_naive_store_are_not() {
     let naive = NaiveServer::start().await;
     let what = "histories, the naive store";

@@ -23,5 +23,6 @@ mod running;
 mod stores;
 mod stranger;
 mod twins;
+mod upgrades;
 mod vectors;
 mod web;

@@ -1,7 +1,8 @@
 //! Races through the API: many callers with connections of their own, each round a new session, chance with a seed that is
 //! printed. Every writer brings a tag of its own into the session, so that at the end it can be told what became of each
 //! acknowledged Save; and a session counts its Saves, so that none was applied twice. Each race prints its figures, and is
-//! run on both stores and through three services on one Redis, where the callers of a round go to different ones.
+//! run on both stores, through three services on one Redis, and through this build and the previous one on one Redis. Where
+//! there are several services, the callers of a round go to different ones.
 //!
 //! `rounds` says how many: 10,000 of each race with `scripts/test --long`, a few per cent otherwise.
 //!

@@ -17,7 +17,7 @@ use std::{
 };
 
 pub use log::Log;
-pub use processes::{Authority, Server, Stub, TestRedis, World, built, command, reserved_port};
+pub use processes::{Authority, Build, Server, Stub, TestRedis, World, built, command, reserved_port};
 pub use shop::{Chromium, Shop};
 pub use words::*;
 
@@ -54,12 +54,20 @@ macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => { $crate::on_both_stores!(with [], $($name),*); };
 }
 
-/// The same on both stores, and as `three::name` through three services on one Redis.
+/// The same on both stores, as `three::name` through three services on one Redis, and as `mixed::name` through a service of
+/// this build and one of the previous build.
 #[macro_export]
-macro_rules! on_both_stores_and_through_three {
+macro_rules! on_both_stores_and_through_several {
     ($($name:ident),* $(,)?) => {
         $crate::on_both_stores!($($name),*);
         $crate::in_worlds!(three, [], $($name),*);
+        mod mixed {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let Some(world) = $crate::World::mixed(&[]).await else { return };
+                super::$name(world).await;
+            })*
+        }
     };
 }
 

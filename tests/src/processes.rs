@@ -41,9 +41,46 @@ fn send(process: &Child, signal: Signal) {
     kill_process(pid, signal).expect("the process is there");
 }
 
+/// A build of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// The one that is tested.
+    This,
+    /// The one before it, with which it shares a Redis in an upgrade.
+    Previous,
+}
+
+impl Build {
+    /// Whether there is a previous build: `scripts/test` makes it and names it in `SESSIOND_TEST_PREVIOUS`. A test that
+    /// needs it returns at once if not.
+    pub fn has_previous() -> bool {
+        let has = previous().is_some();
+        if !has {
+            println!("SKIPPED: SESSIOND_TEST_PREVIOUS names no previous build; scripts/test makes one");
+        }
+        has
+    }
+
+    fn binary(self) -> &'static Path {
+        match self {
+            Self::This => binary(),
+            Self::Previous => previous().expect("a test that needs the previous build asks whether there is one"),
+        }
+    }
+}
+
+fn previous() -> Option<&'static Path> {
+    static PREVIOUS: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PREVIOUS.get_or_init(|| env::var_os("SESSIOND_TEST_PREVIOUS").map(PathBuf::from)).as_deref()
+}
+
 /// The binary with these arguments, and none of the tests' own environment.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    command_of(Build::This, arguments)
+}
+
+fn command_of(build: Build, arguments: &[&str]) -> Command {
+    let mut command = Command::new(build.binary());
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SESSIOND_")) {
         command.env_remove(name);
     }
@@ -89,12 +126,14 @@ pub struct World {
     others: Vec<Server>,
     /// Whose turn it is to get a stub.
     turn: AtomicUsize,
+    name: &'static str,
 }
 
 impl World {
     /// Of what is running already.
     pub fn of(server: Server, redis: Option<TestRedis>) -> Self {
-        Self { server, redis, others: Vec::new(), turn: AtomicUsize::new(0) }
+        let name = if redis.is_some() { "redis" } else { "memory" };
+        Self { server, redis, others: Vec::new(), turn: AtomicUsize::new(0), name }
     }
 
     /// A service on the memory store, ready.
@@ -107,22 +146,36 @@ impl World {
     /// A service on a Redis of its own, ready.
     pub async fn redis(arguments: &[&str]) -> Self {
         let redis = TestRedis::start().await;
-        let server = Self::server_on(&redis, arguments).await;
+        let server = Self::server_on(&redis, Build::This, arguments).await;
         Self::of(server, Some(redis))
     }
 
     /// Three services on one Redis, ready. Stubs go round, so that callers of one session meet in Redis alone.
     pub async fn three(arguments: &[&str]) -> Self {
         let mut world = Self::redis(arguments).await;
+        world.name = "three on one redis";
         for _ in 0..2 {
             let redis = world.redis.as_ref().expect("just started");
-            world.others.push(Self::server_on(redis, arguments).await);
+            world.others.push(Self::server_on(redis, Build::This, arguments).await);
         }
         world
     }
 
-    async fn server_on(redis: &TestRedis, arguments: &[&str]) -> Server {
-        let server = Server::start(&[&["--store", &redis.url()], arguments].concat()).await;
+    /// A service of this build and one of the previous build on one Redis, ready. Stubs go to them by turns. `None` if there
+    /// is no previous build.
+    pub async fn mixed(arguments: &[&str]) -> Option<Self> {
+        if !Build::has_previous() {
+            return None;
+        }
+        let mut world = Self::redis(arguments).await;
+        let redis = world.redis.as_ref().expect("just started");
+        world.others.push(Self::server_on(redis, Build::Previous, arguments).await);
+        world.name = "two builds on one redis";
+        Some(world)
+    }
+
+    async fn server_on(redis: &TestRedis, build: Build, arguments: &[&str]) -> Server {
+        let server = Server::start_build(build, "127.0.0.1:0", &[&["--store", &redis.url()], arguments].concat()).await;
         server.ready().await;
         server
     }
@@ -135,10 +188,6 @@ impl World {
 
     /// What it is, for a line of figures.
     pub fn name(&self) -> &'static str {
-        match (&self.redis, &self.others[..]) {
-            (None, _) => "memory",
-            (Some(_), []) => "redis",
-            (Some(_), _) => "three on one redis",
-        }
+        self.name
     }
 }

@@ -2,11 +2,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json as j;
 use sessiond_proto::v1::{SaveRequest, Session};
-use sessiond_tests::{Dice, Stub, World, create, on_both_stores_and_through_three, replace, request_id};
+use sessiond_tests::{Dice, Stub, World, create, on_both_stores_and_through_several, replace, request_id};
 
 use super::{Callers, Figures, any, blank, dawdle, end, is, look, race, save, tag_as_key};
 
-on_both_stores_and_through_three!(p2_no_save_and_no_rotate_that_races_a_destroy_brings_the_session_back);
+on_both_stores_and_through_several!(p2_no_save_and_no_rotate_that_races_a_destroy_brings_the_session_back);
 
 async fn p2_no_save_and_no_rotate_that_races_a_destroy_brings_the_session_back(world: World) {
     race(&world, "save against destroy", round).await;

@@ -3,14 +3,14 @@ use std::collections::BTreeMap;
 use serde_json::json as j;
 use sessiond_proto::v1::{SaveRequest, Session};
 use sessiond_tests::{
-    Calls, Stub, World, again, change, create, is_outage, on_both_stores_and_through_three, reason, request_id,
+    Calls, Stub, World, again, change, create, is_outage, on_both_stores_and_through_several, reason, request_id,
 };
 use tokio::task::JoinSet;
 use tonic::{IntoRequest, Status};
 
 use super::{any, look, map, version};
 
-on_both_stores_and_through_three!(p1_p5_a_thousand_parallel_first_attempts_on_one_session_are_all_applied_once);
+on_both_stores_and_through_several!(p1_p5_a_thousand_parallel_first_attempts_on_one_session_are_all_applied_once);
 
 /// Callers at once, each with one operation.
 const CALLERS: usize = 1_000;

@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 use sessiond_proto::v1::{SaveRequest, Session};
 use sessiond_tests::{
-    Calls, Dice, World, again, create, is_outage, on_both_stores_and_through_three, reason, request_id,
+    Calls, Dice, World, again, create, is_outage, on_both_stores_and_through_several, reason, request_id,
 };
 use tonic::{Request, Status};
 
@@ -9,7 +9,7 @@ use super::{
     CALLERS, Callers, Figures, any, audit, blank, dawdle, end, is, look, map, race, save, tag_as_key, tag_in_list,
 };
 
-on_both_stores_and_through_three!(p5_requests_whose_answers_are_lost_and_that_are_repeated_have_their_effect_once);
+on_both_stores_and_through_several!(p5_requests_whose_answers_are_lost_and_that_are_repeated_have_their_effect_once);
 
 async fn p5_requests_whose_answers_are_lost_and_that_are_repeated_have_their_effect_once(world: World) {
     race(&world, "answers lost", round).await;

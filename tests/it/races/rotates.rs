@@ -1,11 +1,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sessiond_proto::v1::{SaveRequest, Session};
-use sessiond_tests::{Dice, Stub, World, create, on_both_stores_and_through_three};
+use sessiond_tests::{Dice, Stub, World, create, on_both_stores_and_through_several};
 
 use super::{Callers, Figures, any, audit, blank, dawdle, is, look, map, race, save, tag_as_key, tag_in_list};
 
-on_both_stores_and_through_three!(p3_an_id_rotated_away_under_saves_opens_nothing_and_p1_no_save_is_lost);
+on_both_stores_and_through_several!(p3_an_id_rotated_away_under_saves_opens_nothing_and_p1_no_save_is_lost);
 
 async fn p3_an_id_rotated_away_under_saves_opens_nothing_and_p1_no_save_is_lost(world: World) {
     race(&world, "rotate against save", round).await;

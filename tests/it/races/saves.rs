@@ -1,9 +1,9 @@
 use sessiond_proto::v1::Session;
-use sessiond_tests::{Dice, Stub, World, create, on_both_stores_and_through_three};
+use sessiond_tests::{Dice, Stub, World, create, on_both_stores_and_through_several};
 
 use super::{Callers, Figures, any, audit, blank, dawdle, is, look, map, race, save, tag_as_key, tag_in_list};
 
-on_both_stores_and_through_three!(p1_of_saves_that_race_each_other_none_is_lost);
+on_both_stores_and_through_several!(p1_of_saves_that_race_each_other_none_is_lost);
 
 async fn p1_of_saves_that_race_each_other_none_is_lost(world: World) {
     race(&world, "save against save", round).await;

@@ -278,7 +278,10 @@ impl Shared {
             lock(&self.figures).note(Call { start, end, is_write, ok: code.is_none(), is_outage }, code);
             match self.repeats {
                 Repeats::For(time) if is_outage && first.elapsed() < time => tokio::time::sleep(PAUSE).await,
-                _ => return answer,
+                _ => {
+                    lock(&self.figures).failed += usize::from(is_outage);
+                    return answer;
+                }
             }
             attempt = again(request);
         }

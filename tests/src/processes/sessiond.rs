@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    process::Child,
+    process::{Child, Command},
 };
 
 use rustix::process::Signal;
@@ -12,7 +12,7 @@ use sessiond_proto::v1::session_service_client::SessionServiceClient;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-use super::{Stub, command, send};
+use super::{Build, Stub, command, command_of, send};
 use crate::eventually;
 
 /// A real `sessiond`, in a process of its own.
@@ -40,15 +40,21 @@ impl Server {
 
     /// The same, with these variables in its environment.
     pub(crate) async fn start_in(variables: &[(&str, &Path)], listen: &str, arguments: &[&str], log: &str) -> Self {
+        let mut command = command(arguments);
+        command.envs(variables.iter().copied());
+        Self::launch(command, listen, log).await
+    }
+
+    /// Starts one of this build at this address, and waits until it listens.
+    pub async fn start_build(build: Build, listen: &str, arguments: &[&str]) -> Self {
+        Self::launch(command_of(build, arguments), listen, "info").await
+    }
+
+    async fn launch(mut command: Command, listen: &str, log: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = fs::File::create(folder.path().join("log")).expect("a log file");
-        let process = command(arguments)
-            .args(["--listen", listen])
-            .env("RUST_LOG", log)
-            .envs(variables.iter().copied())
-            .stderr(file)
-            .spawn()
-            .expect("sessiond starts");
+        let process =
+            command.args(["--listen", listen]).env("RUST_LOG", log).stderr(file).spawn().expect("sessiond starts");
         let mut server = Self { process, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), folder };
         eventually("sessiond tells its address", async || match server.told_address() {
             Some(address) => {

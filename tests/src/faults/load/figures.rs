@@ -23,6 +23,8 @@ pub struct Figures {
     pub(super) lags: Vec<Duration>,
     /// How often each code and reason was given.
     pub codes: BTreeMap<String, usize>,
+    /// Operations that were not answered, repeats included.
+    pub failed: usize,
     /// Operations that were not begun, as too many were under way.
     pub held_back: usize,
 }
