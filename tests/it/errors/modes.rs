@@ -19,6 +19,7 @@ on_both_stores!(
     removed_keys_are_removed_and_nothing_else,
     a_key_is_either_stored_or_removed,
     an_empty_etag_means_any_version,
+    a_login_does_not_fail_because_another_request_saved_in_between,
     one_form_of_request_creates_and_updates,
     a_create_whose_changed_keys_do_not_fit_its_data_is_refused,
 );
@@ -175,6 +176,17 @@ async fn an_empty_etag_means_any_version(world: World) {
     let saved = stub.store(change(&saved, &["c"], j!({"c": 1}))).await.unwrap();
     let rotated = stub.store(rotated(keep(&Session { etag: String::new(), ..saved }))).await.unwrap();
     assert_eq!(json(&rotated.data.unwrap()), j!({"a": 3, "b": 2, "c": 1}));
+}
+
+async fn a_login_does_not_fail_because_another_request_saved_in_between(world: World) {
+    let mut stub = world.stub();
+    let opened = stub.store(create(j!({"a": 1}))).await.unwrap();
+    stub.store(change(&opened, &["b"], j!({"b": "x"}))).await.unwrap();
+    let signed_in = stub.store(rotated(keep(&opened))).await.unwrap();
+    assert_eq!(json(signed_in.data.as_ref().unwrap()), j!({"a": 1, "b": "x"}));
+    let unreadable = Session { etag: "x".to_owned(), ..signed_in };
+    let idle_timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    assert_eq!(stub.store(SaveRequest { idle_timeout, ..keep(&unreadable) }).await.unwrap().idle_timeout, idle_timeout);
 }
 
 async fn one_form_of_request_creates_and_updates(world: World) {
