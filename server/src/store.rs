@@ -141,7 +141,7 @@ pub enum Expected {
 /// What becomes of the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It stays.
+    /// It stays, whatever the version.
     Keep,
     /// It is replaced, if the version is the expected one.
     Replace(Data),
@@ -203,7 +203,7 @@ pub enum Saved {
     Unknown,
     /// A different subject without a rotate.
     SubjectNeedsRotate,
-    /// The version is another one.
+    /// The data is to be replaced, and the version is not the expected one.
     Conflict,
     /// The merged data would have more than `max_bytes`.
     TooLarge,

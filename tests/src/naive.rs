@@ -115,7 +115,8 @@ impl Store for NaiveStore {
             return Ok(Saved::SubjectNeedsRotate);
         }
         let merges = matches!(save.change, Change::Merge(_));
-        if !merges && save.expected != Expected::Any && !save.expected.is(record.etag()) {
+        let replaces = matches!(save.change, Change::Replace(_));
+        if replaces && save.expected != Expected::Any && !save.expected.is(record.etag()) {
             return Ok(Saved::Conflict);
         }
         record.data = match &save.change {

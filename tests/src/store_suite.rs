@@ -55,6 +55,7 @@ macro_rules! store_sentences {
             saves::a_merge_changes_the_named_keys_and_nothing_else,
             saves::a_merge_that_grows_too_large_writes_nothing,
             saves::p1_a_stale_version_conflicts_and_writes_nothing,
+            saves::p1_a_save_that_keeps_the_data_goes_by_no_version,
             saves::p1_a_merge_goes_by_no_version,
             saves::an_unreadable_version_matches_none,
             saves::a_subject_changes_only_with_a_rotate,

@@ -69,7 +69,8 @@ pub async fn a_merge_that_grows_too_large_writes_nothing(host: impl Host) {
     ada.stored(Save { max_bytes: size, ..ada.merge(&change) }).await;
 }
 
-/// P1: what goes by a version is refused where another one is stored: an older, a newer, another Save's.
+/// P1: a Save that replaces the data is refused where another version is stored than it expects: an older, a newer, another
+/// Save's.
 pub async fn p1_a_stale_version_conflicts_and_writes_nothing(host: impl Host) {
     let ada = Visitor::new(host.store()).await;
     let stale = ada.etag().await;
@@ -79,14 +80,28 @@ pub async fn p1_a_stale_version_conflicts_and_writes_nothing(host: impl Host) {
     let newer = Etag { version: etag.version + 1, ..etag };
     let other = Etag { mark: any_mark(), ..etag };
     for wrong in [stale, newer, other] {
-        assert_is!(ada.save(ada.replace(wrong, data(&[]))).await, Saved::Conflict, "{wrong:?} is not stored");
-        let keep = Save { expected: Expected::Etag(wrong), ..ada.keep() };
-        assert_is!(ada.save(keep).await, Saved::Conflict, "{wrong:?} is not stored");
-        let rotate = Save { expected: Expected::Etag(wrong), ..ada.rotate() };
+        let replace = ada.replace(wrong, data(&[]));
+        assert_is!(ada.save(replace.clone()).await, Saved::Conflict, "{wrong:?} is not stored");
+        let rotate = Save { mark: any_mark(), rotate: ada.rotate().rotate, ..replace };
         assert_is!(ada.save(rotate).await, Saved::Conflict, "{wrong:?} is not stored");
     }
     let after = ada.there().await;
     assert_eq!((after.record, after.expire_time), (before.record, before.expire_time));
+}
+
+/// P1: a Save that keeps the data overwrites nobody, so it is stored whatever version it expects: a login does not fail
+/// because another request saved in between.
+pub async fn p1_a_save_that_keeps_the_data_goes_by_no_version(host: impl Host) {
+    let mut ada = Visitor::new(host.store()).await;
+    let stale = ada.etag().await;
+    ada.stored(ada.merge(&[("theirs", Some("1"))])).await;
+    let before = ada.there().await.record.data;
+    for expected in [Expected::Etag(stale), Expected::Unreadable, Expected::Any] {
+        ada.stored(Save { expected, idle_timeout: Some(HOUR), ..ada.keep() }).await;
+        let rotate = ada.rotate();
+        ada = ada.rotated(Save { expected, ..rotate }).await;
+    }
+    assert_eq!(ada.there().await.record.data, before);
 }
 
 /// P1: a merge is stored whatever the version, and overwrites only the keys it names.
@@ -102,14 +117,12 @@ pub async fn p1_a_merge_goes_by_no_version(host: impl Host) {
     assert_eq!(ada.there().await.record.data, wanted);
 }
 
-/// An etag that cannot be read is stale.
+/// An etag that cannot be read is stale where the data is to be replaced.
 pub async fn an_unreadable_version_matches_none(host: impl Host) {
     let ada = Visitor::new(host.store()).await;
     let before = ada.there().await;
-    for change in [Change::Keep, Change::Replace(data(&[]))] {
-        let save = Save { expected: Expected::Unreadable, change, ..ada.keep() };
-        assert_is!(ada.save(save).await, Saved::Conflict, "an unreadable version is stale");
-    }
+    let save = Save { expected: Expected::Unreadable, change: Change::Replace(data(&[])), ..ada.keep() };
+    assert_is!(ada.save(save).await, Saved::Conflict, "an unreadable version is stale");
     assert_eq!(ada.there().await.record, before.record);
 }
 
@@ -207,6 +220,6 @@ pub async fn the_first_reason_that_fits_is_the_answer(host: impl Host) {
     assert_is!(save(marked).await, Saved::Repeat(_), "then whether it was applied");
     assert_is!(save(bad.clone()).await, Saved::Unknown, "then whether that can be told");
     assert_is!(ada.save(bad.clone()).await, Saved::SubjectNeedsRotate, "then the subject");
-    let stale = Save { subject: None, idle_timeout: Some(HOUR), ..bad };
+    let stale = Save { subject: None, ..bad };
     assert_is!(ada.save(stale).await, Saved::Conflict, "then the version");
 }

@@ -54,7 +54,7 @@ if forgotten then return answer('UNKNOWN') end
 local subject = ARGV[15] ~= '' and ARGV[16] or r.subject
 if subject ~= r.subject and not rotate then return answer('SUBJECT_NEEDS_ROTATE') end
 local change = ARGV[20]
-if change ~= 'MERGE' and expected ~= '*' and not match then return answer('CONFLICT') end
+if change == 'REPLACE' and expected ~= '*' and not match then return answer('CONFLICT') end
 
 local function varint(s, at)
   local value, place, byte = 0, 1, string.byte(s, at)
