@@ -75,6 +75,8 @@ pub enum Change {
     Whole(Data),
     /// This key gets this value, whatever the version.
     Key(String, u32),
+    /// This key is removed, whatever the version.
+    Removal(String),
 }
 
 /// What was told.
@@ -185,6 +187,7 @@ impl fmt::Display for Change {
         match self {
             Self::Whole(data) => write!(f, "all of it {data:?}"),
             Self::Key(key, value) => write!(f, "{key} = {value}"),
+            Self::Removal(key) => write!(f, "without {key}"),
         }
     }
 }

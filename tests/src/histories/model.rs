@@ -150,6 +150,7 @@ impl Living {
             Change::Whole(_) if save.expected.is_some_and(|etag| self.etag != Some(etag)) => return None,
             Change::Whole(data) => next.data = data.clone(),
             Change::Key(key, value) => drop(next.data.insert(key.clone(), *value)),
+            Change::Removal(key) => drop(next.data.remove(key)),
         }
         if !self.opens_with(save.id) {
             return None;

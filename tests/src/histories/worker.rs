@@ -86,7 +86,8 @@ impl Worker<'_> {
             };
             match self.dice.below(20) {
                 0..=3 => drop(self.open(&session.id).await),
-                4..=7 => self.change_a_key(session, false).await,
+                4..=6 => self.change_a_key(session, false).await,
+                7 => self.remove_a_key(session).await,
                 8..=10 => self.replace_all(session).await,
                 11..=13 => self.count(&session.id).await,
                 14 | 15 => {
@@ -140,6 +141,21 @@ impl Worker<'_> {
         let change = Change::Key(key, value);
         let call = Call::Save(Save { request, id: seen.id, expected: expected.then_some(seen.etag), change, rotate });
         self.save(call, save).await;
+    }
+
+    /// Removes its own key, or the one that all share, whether it is there or not.
+    async fn remove_a_key(&mut self, session: &Session) {
+        let key = if self.dice.once_in(2) { "shared".to_owned() } else { format!("w{}", self.number) };
+        let (request, seen) = (self.recorder.request(), self.recorder.seen(session));
+        let save = SaveRequest {
+            // An empty etag means any version.
+            session: Some(Session { id: session.id.clone(), ..Default::default() }),
+            removed_keys: vec![key.clone()],
+            request_id: request_id(),
+            ..Default::default()
+        };
+        let change = Change::Removal(key);
+        self.save(Call::Save(Save { request, id: seen.id, expected: None, change, rotate: false }), save).await;
     }
 
     /// Replaces the whole map by one that holds nothing but a value of its own.
