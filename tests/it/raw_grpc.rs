@@ -28,7 +28,7 @@ use tokio::{
 };
 use tonic::transport::Endpoint;
 
-/// The timeout of a call, as the page's service config sets it.
+/// The timeout of a call, as the page sets it.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a loaded machine may add to a bound.

@@ -99,8 +99,8 @@ def a_save_whose_answer_was_lost_is_applied_once():
     class LosesTheFirstAnswer:
         saves = 0
 
-        def Save(self, request, metadata=()):
-            session = sessions.stub.Save(request, metadata=metadata)
+        def Save(self, request, timeout, metadata=()):
+            session = sessions.stub.Save(request, timeout=timeout, metadata=metadata)
             self.saves += 1
             if self.saves == 1:
                 raise Lost()
@@ -203,7 +203,7 @@ def every_tag_of_the_page_is_one_of_the_vectors():
         example = json.loads(example.strip("`"))
         assert example in wires, example
         assert list(example) == [json.loads(tag.strip("`"))], tag
-    tags = {name for wire in wires if isinstance(wire, dict) and len(wire) == 1 for name in wire if name[0] == " "}
+    tags = {name for wire in wires if isinstance(wire, dict) and len(wire) == 1 for name in wire if name.startswith(" ")}
     assert {json.loads(tag.strip("`")) for tag, _, _ in table} == tags, tags
 
 
