@@ -104,6 +104,7 @@ def a_save_whose_answer_was_lost_is_applied_once():
             self.saves += 1
             if self.saves == 1:
                 raise Lost()
+            assert dict(metadata) == {"grpc-previous-rpc-attempts": "1"}, "a repeat says that it is one"
             return session
 
     class Lost(grpc.RpcError):
