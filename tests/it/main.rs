@@ -18,6 +18,7 @@ mod papers;
 mod promises;
 mod races;
 mod raw;
+mod raw_grpc;
 mod redis;
 mod running;
 mod stores;

@@ -12,13 +12,16 @@ use serde_json::Value;
 use sessiond::config::Config;
 use sessiond_tests::{Calls, Server, TestRedis, World, change, create};
 
-const PAPERS: [&str; 10] = [
+const PAPERS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "SECURITY.md",
+    "docs/generate.md",
+    "docs/raw-grpc.md",
     "docs/redis.md",
+    "proto/README.md",
     "client/README.md",
     "adapters/python/README.md",
     "adapters/python/bench/README.md",

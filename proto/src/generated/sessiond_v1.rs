@@ -13,8 +13,8 @@ pub struct Session {
     /// Numbers are doubles: an integer above 2^53 is rounded silently, so 64-bit ids travel as strings.
     /// In JSON, `{}` is present and `null` is unset; `{"k": null}` is a key with a real null. In Python, reading a missing
     /// `data\["k"\]` inserts a value without a kind, which Save refuses: test `"k" in data` first. In Go, `Data` and its map
-    /// may be nil. In Node, load the schema with `keepCase`, and convert plain objects: proto-loader and Connect encode a plain
-    /// object given as a Struct as an empty one, without an error.
+    /// may be nil. In Node, load the schema with `keepCase`, and convert plain objects: proto-loader encodes a plain object
+    /// given as a Struct as an empty one, without an error. (Code from protoc-gen-es and ts-proto takes plain objects.)
     #[prost(message, optional, tag = "2")]
     pub data: ::core::option::Option<crate::RawStruct>,
     /// etag is the opaque version of the session (AIP-154), at most 64 characters. Empty means not stored yet, or, after
