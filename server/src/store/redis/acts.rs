@@ -159,9 +159,11 @@ impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
         let mut wait = Cmd::new();
         // Zero would be for ever.
         wait.arg("WAIT").arg(self.replicas).arg(left.as_millis().max(1) as u64);
-        let answer = connection.request(&wait).await.map_err(|error| {
-            // A master that becomes a replica meanwhile says so in words of its own.
-            if is_servers(&error) { Problem::Replica.into() } else { Failure::from(error) }
+        let answer = connection.request(&wait).await.map_err(|error| match MissingRight::of(&error) {
+            Some(right) => Failure::Denied(right),
+            // A primary that becomes a replica meanwhile reports it with an error of its own.
+            None if is_servers(&error) => Problem::Replica.into(),
+            None => error.into(),
         })?;
         match answer {
             Value::Int(replicas) if replicas >= self.replicas.into() => Ok(()),
