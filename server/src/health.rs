@@ -1,5 +1,7 @@
-//! Readiness follows the store, with patience; liveness follows only the process. The names are those of
-//! `grpc.health.v1`: the empty one and the service's own are readiness, `liveness` is what it says.
+//! Readiness follows the store, with patience; liveness follows only the process. The service names are those of
+//! `grpc.health.v1`: the empty one and the service's own report readiness, `liveness` reports liveness.
+//!
+//! Ready means that sessions can be kept: before readiness turns on, the store has run what serving runs ([`Store::probe`]).
 
 use std::time::{Duration, Instant};
 
@@ -8,23 +10,23 @@ use tracing::{error, info, warn};
 
 use crate::{
     metrics::Metrics,
-    store::{Attempt, Fitness, Store},
+    store::{Attempt, Fitness, Store, StoreError},
 };
 
 const READINESS: [&str; 2] = ["", "sessiond.v1.SessionService"];
 const LIVENESS: &str = "liveness";
 
-/// How often the store is asked.
+/// The time between two pings of the store, and the deadline of each.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is asked while it does not answer.
-const IMPATIENCE: Duration = Duration::from_millis(250);
+/// The time between two pings while the store does not answer.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// So many different reasons are logged in one outage: the first is often not the one that helps.
-const REASONS: usize = 8;
+/// How many different causes are logged in one outage: the first is often not the one that helps.
+const MAX_CAUSES: usize = 8;
 
-/// So many questions in a row without an answer are an outage; one answer ends it.
-const PATIENCE: u32 = 3;
+/// How many pings in a row must fail until readiness turns off. One success turns it on.
+const MAX_MISSES: u32 = 3;
 
 /// Alive, and not ready before the store has answered once.
 pub(crate) async fn starting(reporter: &HealthReporter) {
@@ -32,7 +34,7 @@ pub(crate) async fn starting(reporter: &HealthReporter) {
     reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
 }
 
-/// Not ready; whoever watches is told so, and the watch ends, as it would hold its connection open for ever.
+/// Reports not ready, then ends every watch, as a watch would hold its connection open for ever.
 pub(crate) async fn stopping(reporter: &HealthReporter) {
     set_readiness(reporter, ServingStatus::NotServing).await;
     let mut reporter = reporter.clone();
@@ -41,55 +43,75 @@ pub(crate) async fn stopping(reporter: &HealthReporter) {
     }
 }
 
-/// Asks the store again and again, and reports. Ends only when the store was found unfit at first contact, with the reason:
-/// later, a service that runs is worth more than one that ended, and it is said in the log.
+/// Pings the store for ever and reports readiness. Returns only if the store is unfit before the service was ever ready, with the
+/// reason: later, a service that runs is worth more than one that ended, and the log says so. A missing right never ends
+/// it, as an operator can grant that while the service runs.
 pub(crate) async fn follow<S: Store>(store: S, reporter: &HealthReporter, metrics: Option<&Metrics>) -> String {
-    let (mut ready, mut met, mut misses) = (false, false, 0);
-    let mut told = Vec::new();
+    let (mut ready, mut was_ready, mut is_checked, mut misses) = (false, false, false, 0);
+    let mut logged = Vec::new();
     loop {
-        let mut answer = store.ping(attempt()).await;
-        if answer.is_ok() && !ready {
-            answer = match store.check(attempt()).await {
-                Ok(Fitness::Unfit(why)) if !met => return why,
-                Ok(Fitness::Unfit(why)) => {
-                    error!(%why, "the store is not what it was");
-                    Ok(())
-                }
-                Ok(Fitness::Fit) => Ok(()),
-                Err(error) => Err(error),
+        let mut outcome = store.ping(attempt()).await;
+        // A store that was out of reach may be another one when it answers again.
+        is_checked &= outcome.is_ok();
+        if outcome.is_ok() && !ready {
+            outcome = match admit(&store, was_ready, &mut is_checked).await {
+                Ok(()) => Ok(()),
+                Err(Refusal::Unfit(why)) => return why,
+                Err(Refusal::NotYet(error)) => Err(error),
             };
         }
-        match answer {
+        match outcome {
             Ok(()) => {
                 misses = 0;
                 if !ready {
-                    (ready, met) = (true, true);
-                    told.clear();
-                    info!("ready: the store answers");
+                    (ready, was_ready) = (true, true);
+                    logged.clear();
+                    info!("ready: sessions can be kept in the store");
                     set_readiness(reporter, ServingStatus::Serving).await;
                 }
             }
             Err(error) => {
                 misses += 1;
-                if ready && misses >= PATIENCE {
+                if ready && misses >= MAX_MISSES {
                     ready = false;
                     set_readiness(reporter, ServingStatus::NotServing).await;
                 }
                 let error = error.to_string();
-                if !ready && told.len() < REASONS && !told.contains(&error) {
-                    warn!(%error, "not ready: the store cannot be asked; trying on");
-                    told.push(error);
+                if !ready && logged.len() < MAX_CAUSES && !logged.contains(&error) {
+                    warn!(%error, "not ready; retrying");
+                    logged.push(error);
                 }
             }
         }
         if let Some(metrics) = metrics {
             metrics.set_ready(ready);
         }
-        tokio::time::sleep(if misses == 0 { INTERVAL } else { IMPATIENCE }).await;
+        tokio::time::sleep(if misses == 0 { INTERVAL } else { RETRY_INTERVAL }).await;
     }
 }
 
-/// One question.
+/// Why a store that answers does not make the service ready.
+enum Refusal {
+    /// For good: it is set up so that the promises cannot be kept.
+    Unfit(String),
+    /// For now.
+    NotYet(StoreError),
+}
+
+/// Whether a store that answers again can be served from: how it is set up, once per outage, and the probe.
+async fn admit<S: Store>(store: &S, was_ready: bool, is_checked: &mut bool) -> Result<(), Refusal> {
+    if !*is_checked {
+        match store.check(attempt()).await.map_err(Refusal::NotYet)? {
+            Fitness::Fit => {}
+            Fitness::Unfit(why) if !was_ready => return Err(Refusal::Unfit(why)),
+            Fitness::Unfit(why) => error!(%why, "the store is not what it was"),
+        }
+        *is_checked = true;
+    }
+    store.probe().await.map_err(Refusal::NotYet)
+}
+
+/// One request of its own.
 fn attempt() -> Attempt {
     let now = Instant::now();
     Attempt { since: now, until: now + INTERVAL }

@@ -18,7 +18,7 @@
 //! - [`serve`]: the service as a function of its edges. [`shard`]: its threads, their sockets, and HTTP/2; `routes`: whom a call
 //!   goes to.
 //! - [`config`]: the command line. [`clock`] and [`random`]: the doors that time and chance come in by. `deadline`: how long
-//!   anything may take. [`metrics`]: what is counted on the way.
+//!   anything may take. `log_limit`: how often a caller can cause a log line. [`metrics`]: what is counted on the way.
 //!
 //! The crate exists for its binary; what is public here is for the tests, and may change in any version.
 
@@ -27,6 +27,7 @@ pub mod config;
 mod deadline;
 pub mod grpc;
 mod health;
+mod log_limit;
 pub mod metrics;
 pub mod random;
 mod routes;

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use self::repeats::{follows, is_newest, mark, minted};
 use crate::{
+    log_limit::LogLimit,
     random::Random,
     session::{App, Data, Etag, Handle, Mark, Mint, Record, RequestId, Salt, Secret, SessionId, Time},
     store::{
@@ -122,6 +123,9 @@ pub enum Error {
 
 /// How many renewals may be under way at once. More are left to a later Open.
 const RENEWALS: usize = 256;
+
+/// For the renewals that failed otherwise than by an outage.
+static FAILED_RENEWALS: LogLimit = LogLimit::new();
 
 /// A Save, but for what it is for.
 struct Operation<'a> {
@@ -300,10 +304,14 @@ impl<S: Store> Sessions<S> {
         tokio::spawn(async move {
             match store.renew(&claim, Attempt::afresh()).await {
                 Ok(()) => {}
-                Err(StoreError::Unavailable(cause)) => {
+                Err(StoreError::Unavailable(cause) | StoreError::WritesRefused(cause)) => {
                     debug!(handle = %claim.handle, %cause, "a renewal was left to a later Open");
                 }
-                Err(error) => warn!(handle = %claim.handle, %error, "a session could not be renewed"),
+                Err(error) => {
+                    if let Some(held_back) = FAILED_RENEWALS.pass() {
+                        warn!(handle = %claim.handle, %error, held_back, "a session could not be renewed");
+                    }
+                }
             }
             drop(permit);
         });

@@ -11,7 +11,8 @@
 //!   [`TOMBSTONE`] (P2).
 //! - **Not late.** Nothing is written after the [`Attempt`]'s end, so an error means "not applied, or applied before then".
 //!
-//! A method that fails with [`StoreError::Unavailable`] may or may not have been applied, within that bound.
+//! A method that fails with [`StoreError::Unavailable`] or [`StoreError::WritesRefused`] may or may not have been applied, within
+//! that bound.
 
 pub mod memory;
 pub mod redis;
@@ -233,8 +234,14 @@ pub enum Fitness {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It is down, failing over, silent or too late.
-    #[error("the store cannot be asked: {0}")]
+    #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// It can be read and takes no writes for now, or could not confirm one. A write may have been applied.
+    #[error("the store takes no writes: {0}")]
+    WritesRefused(String),
+    /// This service lacks a right there; the text says which, and how to grant it.
+    #[error("the store denies access: {0}")]
+    Denied(String),
     /// It has no room.
     #[error("the store is full: {0}")]
     Full(String),
@@ -270,10 +277,20 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Answers if the store can be asked.
     fn ping(&self, attempt: Attempt) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Looks at how the store is set up, and says in the log what is risky. To be asked when it answers again, as it may be
-    /// another one then.
+    /// Looks at how the store is set up, and logs what is risky. To be called when the store is first reached, and when it is
+    /// reached again, as it may be another one then.
     fn check(&self, _attempt: Attempt) -> impl Future<Output = Result<Fitness, StoreError>> + Send {
         std::future::ready(Ok(Fitness::Fit))
+    }
+
+    /// Proves that sessions can be kept: creates, opens, saves, renews and destroys one of its own, and leaves nothing behind. That
+    /// the store is full or takes no writes for now is no error. Each step has a deadline of its own, of a second.
+    ///
+    /// # Errors
+    /// [`StoreError::Denied`] names the right that is missing; [`StoreError::Broken`] where a step had an outcome that it cannot
+    /// have.
+    fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        std::future::ready(Ok(()))
     }
 }
 

@@ -1,8 +1,9 @@
-//! Redis as it is run: over TLS, with users and passwords in files, behind Sentinels that ask for a password, and set up in
-//! ways that make it unfit or a risk.
+//! Redis as it is run: over TLS, with users and passwords in files, behind Sentinels that ask for a password, with users of few
+//! rights, and set up in ways that make it unfit or a risk.
 
 mod confirms;
 mod fitness;
+mod rights;
 mod ways;
 
 use sessiond_tests::{Calls, Server, create};

@@ -12,6 +12,7 @@ use tracing::{debug, error};
 
 use super::{MAX_MESSAGE_BYTES, wire::Unreadable};
 use crate::{
+    log_limit::LogLimit,
     rules::{Error, Limits},
     store::StoreError,
 };
@@ -21,6 +22,9 @@ const DOMAIN: &str = "sessiond";
 
 /// The trailer that repeats the reason, so that a caller needs no protobuf to read it.
 const REASON: &str = "sessiond-reason";
+
+/// For the causes of INTERNAL that lie in the store.
+static STORE_ERRORS: LogLimit = LogLimit::new();
 
 /// When to try again after UNAVAILABLE. Clients add jitter of their own.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -39,7 +43,7 @@ pub(super) fn of(error: Error, limits: &Limits) -> Status {
             "differs from the session's: set rotate too, so that the id changes with who is signed in".to_owned(),
         )]),
         Error::TooLarge => too_large("the session's data", limits.max_session_bytes),
-        Error::Store(StoreError::Unavailable(cause)) => {
+        Error::Store(StoreError::Unavailable(cause) | StoreError::WritesRefused(cause)) => {
             // Said by the readiness probe once per outage; per call only when asked for.
             debug!(%cause, "the store is unavailable");
             new(Reason::StoreUnavailable, "the store is unavailable: try again, and leave the visitor's cookie alone")
@@ -48,8 +52,11 @@ pub(super) fn of(error: Error, limits: &Limits) -> Status {
             debug!(%cause, "the store is full");
             new(Reason::StoreFull, "the store has no room: opening and destroying still work")
         }
-        Error::Store(StoreError::Broken(cause)) => {
-            error!(%cause, "the store gave an answer that nobody promised");
+        Error::Store(error @ (StoreError::Broken(_) | StoreError::Denied(_))) => {
+            // Every call may fail so, and callers make as many as they like.
+            if let Some(held_back) = STORE_ERRORS.pass() {
+                error!(%error, held_back, "answered INTERNAL");
+            }
             internal()
         }
     }

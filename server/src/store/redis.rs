@@ -13,7 +13,8 @@
 //! - `node`: the pools of connections to one; `connection`: when one counts as broken; `access`: how one is made.
 //! - `pipe`: how many ask on one connection; `resp`: how answers are read.
 //! - `clock`: what this process knows of a node's clock.
-//! - `options`: how Redis is to be spoken to; `checks`: what is asked of whoever runs it.
+//! - `options`: how to connect to Redis; `checks`: what is asked of its operator; `probe`: proof that sessions can be kept there;
+//!   `rights`: which right of the Redis user is missing.
 
 mod access;
 mod acts;
@@ -27,8 +28,10 @@ mod node;
 mod nodes;
 mod options;
 mod pipe;
+mod probe;
 mod record;
 mod resp;
+mod rights;
 mod scripts;
 mod sentinel;
 mod url;
@@ -277,6 +280,10 @@ impl Store for RedisStore {
             return Err(StoreError::Unavailable("no node tells how it is set up".to_owned()));
         }
         Ok(self.terms.judge(&told))
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.probe_nodes().await
     }
 }
 

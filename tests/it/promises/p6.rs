@@ -224,6 +224,10 @@ async fn p6_renewals_are_at_least_a_tenth_of_the_life_apart(world: World) {
     let (mut stub, mut others) = (world.stub(), [world.stub(), world.stub()]);
     let session = stub.store(SaveRequest { idle_timeout: seconds(LIFE / 1000), ..create(j!({})) }).await.unwrap();
     let mut renewals = vec![end(&session)];
+    let written_before = match &world.redis {
+        Some(redis) => redis.calls("pexpireat").await,
+        None => 0,
+    };
     let (begun, mut opens) = (Instant::now(), 0);
     // As fast as it goes, from several connections at once.
     while begun.elapsed() < Duration::from_millis(2500) {
@@ -241,7 +245,7 @@ async fn p6_renewals_are_at_least_a_tenth_of_the_life_apart(world: World) {
     assert!(gains.iter().all(|gain| *gain > LIFE / 10), "{gains:?}");
     assert!(gains.len() >= 4, "it was renewed: {gains:?}");
     if let Some(redis) = &world.redis {
-        let writes = redis.calls("pexpireat").await as i64;
+        let writes = (redis.calls("pexpireat").await - written_before) as i64;
         assert!(writes <= span / (LIFE / 10) + 1, "{writes} writes in {span} ms");
         println!("P6: {opens} Opens in {span} ms, {writes} renewals written");
     }

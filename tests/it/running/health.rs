@@ -35,7 +35,7 @@ async fn it_lives_at_once_and_is_ready_when_the_store_has_answered_once() {
     assert_eq!(told.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(is_alive_and(&server, ServingStatus::NotServing).await, "there is no store yet");
     // It has asked in vain by then.
-    eventually("it says so", async || server.log().contains("not ready: the store cannot be asked")).await;
+    eventually("it says so", async || server.log().contains("not ready; retrying")).await;
     assert_eq!(server.stub().store(create(j!({}))).await.unwrap_err().code(), Code::Unavailable);
     assert!(is_alive_and(&server, ServingStatus::NotServing).await, "there is still no store");
 

@@ -117,6 +117,17 @@ impl TestRedis {
         command.query_async(&mut connect(self.address).await?).await
     }
 
+    /// Runs one command as this user, who has no password.
+    pub async fn command_as<T: redis::FromRedisValue>(&self, user: &str, parts: &[&str]) -> T {
+        let client = redis::Client::open(format!("redis://{user}:any@{}", self.address)).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("the test's Redis is up");
+        let mut command = redis::Cmd::new();
+        parts.iter().for_each(|part| {
+            command.arg(part);
+        });
+        command.query_async(&mut connection).await.expect("the command succeeds")
+    }
+
     /// How often this command was run since the start, from scripts too (`INFO commandstats`).
     pub async fn calls(&self, command: &str) -> u64 {
         let stats: String = self.command(&["INFO", "commandstats"]).await;

@@ -18,7 +18,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
-use super::{pipe::Pipe, url::Address};
+use super::{pipe::Pipe, rights::MissingRight, url::Address};
 
 /// How long written bytes may stay unacknowledged before the kernel gives up.
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -193,6 +193,9 @@ impl From<RedisError> for Trouble {
             return Self::said(
                 "it knows no scripts; if it is a Sentinel, give --store redis+sentinel://host:port/master",
             );
+        }
+        if let Some(right) = MissingRight::of(&error) {
+            return Self(right.to_string().into());
         }
         match error.kind() {
             ErrorKind::Io => Self(error.to_string().into()),

@@ -9,6 +9,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
 use super::{
     connection::Connection,
+    rights::MissingRight,
     scripts::{self, Reply, Script},
 };
 use crate::{
@@ -43,6 +44,8 @@ pub(super) enum Failure {
     Redis(RedisError),
     Answer(Problem),
     Store(StoreError),
+    /// The Redis user lacks a right.
+    Denied(MissingRight),
 }
 
 /// Why an answer cannot be used.
@@ -137,11 +140,15 @@ impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
             }
             answer => answer,
         };
-        let (now, reply) = scripts::parse(answer?, number)?;
+        let answer = answer.map_err(|error| match MissingRight::of_script(&error, &script.text) {
+            Some(right) => Failure::Denied(right),
+            None => error.into(),
+        })?;
+        let (now, reply) = scripts::parse(answer, number)?;
         connection.clock().learn(now);
         if CONFIRM && reply.must_last() && !could_write {
             let why = "Redis is out of memory: a repeat cannot be confirmed".to_owned();
-            return Err(Failure::Store(StoreError::Unavailable(why)));
+            return Err(Failure::Store(StoreError::WritesRefused(why)));
         }
         Ok(reply)
     }
@@ -152,13 +159,15 @@ impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
         let mut wait = Cmd::new();
         // Zero would be for ever.
         wait.arg("WAIT").arg(self.replicas).arg(left.as_millis().max(1) as u64);
-        let answer = connection.request(&wait).await.map_err(|error| {
-            // A master that becomes a replica meanwhile says so in words of its own.
-            if is_servers(&error) { Problem::Replica.into() } else { Failure::from(error) }
+        let answer = connection.request(&wait).await.map_err(|error| match MissingRight::of(&error) {
+            Some(right) => Failure::Denied(right),
+            // A primary that becomes a replica meanwhile reports it with an error of its own.
+            None if is_servers(&error) => Problem::Replica.into(),
+            None => error.into(),
         })?;
         match answer {
             Value::Int(replicas) if replicas >= self.replicas.into() => Ok(()),
-            Value::Int(_) => Err(Failure::Store(StoreError::Unavailable(
+            Value::Int(_) => Err(Failure::Store(StoreError::WritesRefused(
                 "written, but not confirmed by as many replicas as --confirm-replicas asks for".to_owned(),
             ))),
             _ => Err(Problem::Astray.into()),

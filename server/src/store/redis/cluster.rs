@@ -1,7 +1,9 @@
-//! Which node of a cluster has which key. redis-rs's own cluster client would be a second layer of connections with other
-//! rules (resends up to sixteen times, no end of its own, a WAIT that goes to all nodes); all that is needed for commands of
-//! one key is this map, and to follow where a node points. (Long by some lines: what a node tells, and the map made of it, are one
-//! thing.)
+//! Which node of a cluster has which key: the map of slots, and where a node points by MOVED and ASK. Every command here has one
+//! key, so that is all a cluster needs.
+//!
+//! redis-rs has a cluster client, with retries and an overall timeout. It does not fit, as it sends the same bytes again to
+//! another node: here each command carries a "not after" in the clock of the node that answers. ARCHITECTURE.md gives the reasons
+//! for a layer of our own.
 
 use std::{
     collections::HashMap,

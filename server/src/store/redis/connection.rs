@@ -164,9 +164,12 @@ impl Connection {
             return self.pipe.ask(commands).await;
         }
         let asking = cmd("ASKING");
-        let mut answers = self.pipe.ask(commands.flat_map(|command| [&asking, command])).await?;
-        let mut is_commands = [false, true].into_iter().cycle();
-        answers.retain(|_| is_commands.next() == Some(true));
+        let mut replies = self.pipe.ask(commands.flat_map(|command| [&asking, command])).await?.into_iter();
+        let mut answers = Vec::with_capacity(replies.len() / 2);
+        while let (Some(asked), Some(answer)) = (replies.next(), replies.next()) {
+            // Where ASKING was refused, the command was answered as if the slot were not being moved.
+            answers.push(if matches!(asked, Value::ServerError(_)) { asked } else { answer });
+        }
         Ok(answers)
     }
 

@@ -23,6 +23,7 @@ use super::{
     node::Node,
     nodes::{Nodes, Route},
     options::RedisOptions,
+    rights::MissingRight,
     scripts::{Reply, Script, Scripts},
     url::RedisUrl,
 };
@@ -49,6 +50,8 @@ const REDIRECTS: usize = 6;
 #[derive(Clone)]
 pub(super) struct Link {
     nodes: Arc<Nodes>,
+    /// What every key begins with.
+    prefix: Arc<str>,
     pub(super) scripts: Arc<Scripts>,
     /// The next question's number.
     number: Arc<AtomicU64>,
@@ -118,7 +121,8 @@ impl Link {
         // From anywhere: an answer that a proxy mixed up between two processes is not to have the right number by chance.
         let number = Arc::new(AtomicU64::new(RandomState::new().hash_one(std::process::id())));
         let deadlines = Deadlines::default();
-        Self { nodes, scripts, number, deadlines, confirm_replicas: options.confirm_replicas }
+        let prefix = Arc::clone(&options.prefix);
+        Self { nodes, prefix, scripts, number, deadlines, confirm_replicas: options.confirm_replicas }
     }
 
     /// Does something about a key within the attempt's time: until there is an answer, or no use in asking.
@@ -260,6 +264,16 @@ impl Link {
         self.on_all(attempt, &Info).await
     }
 
+    /// Something for each node that sessions lie on, by a key that the node owns; `draw` makes keys until each has one, at most
+    /// so many. See [`Nodes::one_per_node`].
+    pub(super) async fn one_per_node<T>(
+        &self,
+        draws: usize,
+        draw: impl FnMut() -> (String, T),
+    ) -> Result<Vec<T>, StoreError> {
+        self.nodes.one_per_node(draws, draw).await
+    }
+
     async fn on_all<A: Act>(
         &self,
         attempt: Attempt,
@@ -278,10 +292,15 @@ impl Link {
         (StoreError::Unavailable(code.to_owned()), again)
     }
 
+    fn denied(&self, right: &MissingRight) -> StoreError {
+        StoreError::Denied(right.advice(&self.prefix))
+    }
+
     /// What a failure means, and where to ask again; a connection that is of no more use is marked so.
     fn judge(&self, failure: Failure, node: &Node, connection: &Connection) -> (StoreError, Option<Again>) {
         let error = match failure {
             Failure::Store(error) => return (error, None),
+            Failure::Denied(right) => return (self.denied(&right), None),
             Failure::Answer(Problem::Unreadable(what)) => return odd(what, connection),
             Failure::Answer(Problem::Replica) => return self.elsewhere("READONLY", connection),
             Failure::Answer(Problem::Astray) => {
@@ -303,6 +322,9 @@ impl Link {
             let error = StoreError::Unavailable("the cluster is moving this session about".to_owned());
             return (error, Some(Again::Redirect(route)));
         }
+        if let Some(right) = MissingRight::of(&error) {
+            return (self.denied(&right), None);
+        }
         // The text of a server's error may quote an argument: only its code is told.
         let code = error.code().unwrap_or("an error without a code").to_owned();
         match code.as_str() {
@@ -312,14 +334,8 @@ impl Link {
                 self.nodes.doubt();
                 (StoreError::Unavailable(code), None)
             }
-            "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "MISCONF" | "NOAUTH" | "WRONGPASS" => {
-                (StoreError::Unavailable(code), None)
-            }
-            // A command that the user may not run is the operator's to mend: it must be seen in the log.
-            "NOPERM" => (
-                StoreError::Broken("NOPERM: this Redis user may not run all that is needed (docs/redis.md)".to_owned()),
-                None,
-            ),
+            "NOREPLICAS" | "MISCONF" => (StoreError::WritesRefused(code), None),
+            "BUSY" | "TRYAGAIN" | "NOAUTH" | "WRONGPASS" => (StoreError::Unavailable(code), None),
             _ => odd(&code, connection),
         }
     }

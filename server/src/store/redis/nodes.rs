@@ -90,6 +90,33 @@ impl Nodes {
         }
     }
 
+    /// Something for each node that sessions lie on: keys, with what belongs to each, are drawn until every node owns one. After
+    /// so many draws in vain, a node that owns almost no slot goes without.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the nodes are not known.
+    pub(super) async fn one_per_node<T>(
+        &self,
+        draws: usize,
+        mut draw: impl FnMut() -> (String, T),
+    ) -> Result<Vec<T>, StoreError> {
+        let mut without = self.all().await?;
+        let mut drawn = Vec::with_capacity(without.len());
+        for _ in 0..draws {
+            if without.is_empty() {
+                break;
+            }
+            let (key, of_key) = draw();
+            // A slot that no node serves is no reason to stop.
+            let Ok(owner) = self.owner(&key).await else { continue };
+            if let Some(at) = without.iter().position(|node| Arc::ptr_eq(node, &owner)) {
+                without.swap_remove(at);
+                drawn.push(of_key);
+            }
+        }
+        Ok(drawn)
+    }
+
     /// What is known of the nodes may be wrong.
     pub(super) fn doubt(&self) {
         match &self.kind {

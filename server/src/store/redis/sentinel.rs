@@ -25,6 +25,7 @@ use super::{
     access::{Access, Trouble},
     connection::Group,
     pipe::Pipe,
+    rights::MissingRight,
     url::Address,
 };
 
@@ -186,8 +187,15 @@ impl Sentinels {
         for event in EVENTS {
             subscribe.cmd("SUBSCRIBE").arg(event);
         }
-        for answer in timeout(ANSWER, sentinel.ask(subscribe.cmd_iter())).await.map_err(late)?? {
-            answer.extract_error()?;
+        let answers = timeout(ANSWER, sentinel.ask(subscribe.cmd_iter())).await.map_err(late)??;
+        for (channel, answer) in EVENTS.iter().zip(answers) {
+            answer.extract_error().map_err(|error| match MissingRight::of(&error) {
+                Some(MissingRight::Channel) => Trouble(
+                    format!("this user of the Sentinel may not subscribe to {channel}: grant &{channel} (SECURITY.md)")
+                        .into(),
+                ),
+                _ => error.into(),
+            })?;
         }
         loop {
             let (view, failing_over) = timeout(ANSWER, self.ask(&sentinel)).await.map_err(late)??;

@@ -14,6 +14,9 @@ use crate::{
 /// After so long without an answer, a Sentinel thinks that a node is down.
 pub const DOWN_AFTER: Duration = Duration::from_millis(1000);
 
+/// A user of the Sentinels, without a password.
+const OPERATOR: &str = "operator";
+
 /// A master, two replicas, and three Sentinels that watch them.
 pub struct Sentinels {
     nodes: Vec<TestRedis>,
@@ -60,7 +63,10 @@ impl Sentinels {
                 proxies[0].address().port(),
                 DOWN_AFTER.as_millis(),
             );
-            sentinels.push(node(Some(&conf), |_| words("--sentinel")).await);
+            let sentinel = node(Some(&conf), |_| words("--sentinel")).await;
+            let all: Vec<_> = ["ACL", "SETUSER", OPERATOR, "on", "nopass", "allchannels", "allkeys", "+@all"].into();
+            let () = sentinel.command(&all).await;
+            sentinels.push(sentinel);
         }
         let all = Self { nodes, proxies, sentinels };
         eventually("the Sentinels know each other and both replicas", async || all.is_whole().await).await;
@@ -96,6 +102,14 @@ impl Sentinels {
         for sentinel in &self.sentinels {
             let password = format!(">{password}");
             let _: String = sentinel.command(&["ACL", "SETUSER", "default", "resetpass", &password]).await;
+        }
+    }
+
+    /// Runs this command on every Sentinel, as a user that keeps every right whatever the default user may do.
+    pub async fn on_sentinels(&self, line: &[String]) {
+        let words: Vec<_> = line.iter().map(String::as_str).collect();
+        for sentinel in &self.sentinels {
+            let () = sentinel.command_as(OPERATOR, &words).await;
         }
     }
 
