@@ -103,6 +103,17 @@ async fn a_certificate_that_is_not_trusted_is_reported_as_such() {
     cannot_use(&url, &["--redis-ca-file", &theirs.text("ca.pem")], &["TLS", "invalid peer certificate"]).await;
 }
 
+/// Before the handshake Redis cannot say why it closes.
+#[tokio::test]
+async fn a_redis_with_tls_and_too_many_clients_is_reported_as_one_that_may_have_them() {
+    let authority = Authority::new("ours");
+    let (redis, url) = authority.redis(false).await;
+    let mut only = redis.connection().await;
+    let mut limit = redis::cmd("CONFIG");
+    limit.arg("SET").arg("maxclients").arg(1).exec_async(&mut only).await.expect("the command succeeds");
+    cannot_use(&url, &["--redis-ca-file", &authority.text("ca.pem")], &["TLS", "maxclients"]).await;
+}
+
 #[tokio::test]
 async fn a_plain_client_on_a_tls_port_is_told_to_use_tls() {
     let authority = Authority::new("ours");

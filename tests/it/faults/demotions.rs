@@ -10,9 +10,9 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::json as j;
-use sessiond_proto::v1::{DestroyRequest, OpenRequest};
+use sessiond_proto::v1::{DestroyRequest, OpenRequest, Session};
 use sessiond_tests::{
-    Dice, Server, Stub, TestRedis, create, eventually,
+    Calls, Dice, Server, Stub, TestRedis, change, create, eventually,
     faults::{
         proxy::{Proxy, Weather},
         topology::{Cluster, Sentinels},
@@ -242,6 +242,81 @@ async fn an_endpoint_that_moves_from_a_stale_node_hides_no_living_session_and_re
     with_a_node(Aftermath::Stale).await;
     if is_long() {
         with_a_node(Aftermath::Follows).await;
+    }
+}
+
+/// A sessiond whose shard's connection leads to the old primary, which was demoted meanwhile and is stale; one that leads to
+/// the new primary; and when the old one was seen to be a replica.
+struct Behind {
+    behind: Server,
+    ahead: Server,
+    /// Created before the demotion, so that both nodes have it.
+    session: Session,
+    demoted: Instant,
+    _nodes: (TestRedis, TestRedis, Proxy),
+}
+
+impl Behind {
+    /// `settings` are given to the old primary before it is demoted.
+    async fn start(dice: &Dice, settings: &[(&str, &str)]) -> Self {
+        let (old, new) = (TestRedis::start().await, TestRedis::start().await);
+        let _: String = new.command(&["REPLICAOF", "127.0.0.1", &old.port().to_string()]).await;
+        follows(&new).await;
+        let endpoint = Proxy::to(old.port(), dice).await;
+        let behind = Server::start(&["--store", &endpoint.url(), "--shards", "1"]).await;
+        behind.ready().await;
+        let session = behind.stub().store(create(j!({}))).await.expect("it is created at the old primary");
+        assert!(behind.stub().look(&session.id).await.is_some(), "it is there");
+        for (name, value) in settings {
+            let _: String = old.command(&["CONFIG", "SET", name, value]).await;
+        }
+        let demoted = hand_over(&old, &new, new.port(), &endpoint, Aftermath::Stale).await;
+        let ahead = Server::start(&["--store", &new.url(), "--shards", "1"]).await;
+        ahead.ready().await;
+        Self { behind, ahead, session, demoted, _nodes: (old, new, endpoint) }
+    }
+}
+
+/// Every Open finds its session, so no miss and no write tells of the demotion.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_only_finds_sessions_leaves_a_demoted_node_within_a_second() {
+    for is_idle in [false, true] {
+        let (_quiet, dice) = begin(&format!("a shard that only reads, idle: {is_idle}")).await;
+        let world = Behind::start(&dice, &[]).await;
+        let mut stub = world.behind.stub();
+        world.ahead.stub().end(&world.session.id).await.expect("it is destroyed at the new primary");
+        if is_idle {
+            // An idle connection is not polled: the first Open on it must tell by itself.
+            tokio::time::sleep_until((world.demoted + Duration::from_millis(1100)).into()).await;
+        }
+        let mut last = Duration::ZERO;
+        eventually("it is not found", async || {
+            let start = world.demoted.elapsed();
+            let found = stub.look(&world.session.id).await.is_some();
+            last = if found { start } else { last };
+            !found
+        })
+        .await;
+        println!("idle: {is_idle}: the last Open that found it began {last:?} after the demotion");
+        assert!(last <= Duration::from_millis(1100), "{last:?}");
+    }
+}
+
+/// A replica that may be written to (`replica-read-only no`) runs every script, and one that is out of memory too, as far as
+/// the script writes nothing: it does not know the session that was created at the new primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_may_be_written_to_denies_no_session_and_acknowledges_no_logout() {
+    let writable = [("replica-read-only", "no"), ("replica-ignore-maxmemory", "no"), ("maxmemory", "1")];
+    for settings in [&writable[..1], &writable] {
+        let (_quiet, dice) = begin(&format!("a writable replica, {settings:?}")).await;
+        let world = Behind::start(&dice, settings).await;
+        let (mut stub, mut ahead) = (world.behind.stub(), world.ahead.stub());
+        let saved = ahead.store(create(j!({}))).await.expect("it is created");
+        let destroyed = ahead.store(create(j!({}))).await.expect("it is created");
+        stub.end(&destroyed.id).await.expect("it is destroyed");
+        assert!(ahead.look(&destroyed.id).await.is_none(), "{settings:?}: the logout was only acknowledged");
+        let answer = stub.store(change(&saved, &["a"], j!({"a": 1}))).await;
+        assert!(answer.is_ok(), "{settings:?}: {answer:?}");
     }
 }
 

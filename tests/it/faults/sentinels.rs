@@ -108,7 +108,9 @@ async fn fails_over(fault: Fault, setting: Setting) {
     let gap = figures.longest_gap(served).max(ended.saturating_sub(figures.last_write()));
     let whole = figures.longest_gap(began);
     tell(&what, &figures, &audit);
-    println!("{what}: longest gap between writes {whole:?} after the fault, {gap:?} after there was a master to write to");
+    println!(
+        "{what}: longest gap between writes {whole:?} after the fault, {gap:?} after there was a master to write to"
+    );
     if let Some((first, last)) = audit.span_of_losses(began) {
         println!("{what}: what was lost was acknowledged from {first:+.2} s to {last:+.2} s of the fault");
     }

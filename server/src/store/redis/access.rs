@@ -103,7 +103,16 @@ impl Access {
             None => Pipe::over(stream, pushed),
         };
         let greeted = in_time(until, "no reply to HELLO before the deadline", pipe.ask(greeting.cmd_iter()));
-        let mut answers = greeted.await??;
+        let mut answers = greeted.await?.map_err(|error| {
+            // Redis closes a connection on its TLS port that does not begin with a handshake, without a word.
+            let may_be_tls = self.tls.is_none() && error.is_connection_dropped();
+            let trouble = Trouble::from(error);
+            if may_be_tls {
+                Trouble(format!("{trouble} before a reply to HELLO; {}", cause::TLS).into())
+            } else {
+                trouble
+            }
+        })?;
         // That it does not want to know who we are is no harm.
         answers.truncate(answers.len() - INTRODUCTION.len());
         let answers: Result<Vec<_>, _> = answers.into_iter().map(redis::Value::extract_error).collect();

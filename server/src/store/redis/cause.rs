@@ -40,7 +40,8 @@ pub(super) fn reply(code: &str, detail: Option<&str>) -> Cow<'static, str> {
     if let Some((.., text)) = known {
         return Cow::Borrowed(text);
     }
-    let is_code = |code: &str| code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let is_code =
+        |code: &str| code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     if code.is_empty() || code.len() > MAX_CODE || !is_code(code) {
         return Cow::Borrowed("an error without a code");
     }
@@ -75,13 +76,17 @@ pub(super) fn of_io(error: &io::Error) -> String {
 pub(super) fn of_handshake(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => format!("TLS failed: {}", of_tls(error)),
-        None => format!("TLS failed: the connection was closed during the handshake ({error}); {NO_TLS}"),
+        // Before the handshake Redis cannot say why.
+        None => format!("TLS failed: closed during the handshake ({error}), as Redis does at maxclients; {NO_TLS}"),
     }
 }
 
 /// No reply to a TLS handshake before its deadline: a Redis without TLS waits for the end of a line.
 pub(super) const NO_HANDSHAKE: &str =
     "TLS failed: no reply to the handshake before the deadline; for a port without TLS, use redis:// and not rediss://";
+
+/// What to check where a connection without TLS gets no usable reply.
+pub(super) const TLS: &str = "for a port with TLS, use rediss:// and not redis://";
 
 /// What to check where TLS gets no usable reply.
 const NO_TLS: &str = "for a port without TLS, use redis:// and not rediss://";

@@ -217,7 +217,8 @@ impl Manager {
         let asked = Instant::now();
         let answers = timeout_at(until.into(), connection.request_all(&greeting)).await;
         let answers = answers.map_err(|_| Trouble::said("no reply to SCRIPT LOAD before the deadline"));
-        let answers = answers.and_then(|answers| answers.map_err(Trouble::from)).map_err(|trouble| trouble.at(&address))?;
+        let answers =
+            answers.and_then(|answers| answers.map_err(Trouble::from)).map_err(|trouble| trouble.at(&address))?;
         let time = answers.last().and_then(time);
         let time = time.ok_or_else(|| Trouble::said("the reply to TIME is not a time").at(&address))?;
         debug!(%address, after = ?asked.elapsed(), "connected to Redis");

@@ -380,7 +380,7 @@ impl<S, P: Fn(PushInfo)> Drop for Driver<S, P> {
             return;
         }
         (self.pushed)(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
-        let refusal = questions.refusal().map(|why| Closed::new(io::ErrorKind::ConnectionRefused, why));
+        let refusal = questions.refusal().map(|why| Closed::new(io::ErrorKind::InvalidData, why));
         questions.over = Some(refusal.unwrap_or_else(|| self.over.clone()));
         questions.order.clear();
         questions.places.retain(|_, place| !place.is_abandoned);
@@ -394,7 +394,7 @@ fn lost(error: &io::Error) -> Closed {
 }
 
 fn speaks_tls() -> Closed {
-    Closed::new(io::ErrorKind::InvalidData, "the reply is TLS: for a port with TLS, use rediss:// and not redis://")
+    Closed::new(io::ErrorKind::InvalidData, format!("the reply is TLS; {}", cause::TLS))
 }
 
 fn no_resp() -> Closed {
@@ -531,6 +531,40 @@ mod tests {
                 yield_now().await;
             }
             assert!(pipe.ask(commands.iter()).await.is_err(), "{wrong:?}");
+        }
+    }
+
+    /// What the next request fails with on a connection that Redis refuses: it says why unasked, and closes.
+    async fn refused(says: &str, before_the_request: bool) -> String {
+        let (pipe, mut redis, _) = pipe();
+        let mut commands = Pipeline::new();
+        commands.cmd("HELLO").arg(3).cmd("PING");
+        let mut waits = Box::pin(pipe.ask(commands.cmd_iter()));
+        if before_the_request {
+            redis.write_all(says.as_bytes()).await.unwrap();
+            drop(redis);
+            yield_now().await;
+        } else {
+            assert!(poll_immediate(&mut waits).await.is_none());
+            redis.write_all(says.as_bytes()).await.unwrap();
+            drop(redis);
+        }
+        waits.await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn the_error_that_redis_sends_before_it_closes_is_the_cause() {
+        for (says, why) in [
+            ("-ERR max number of clients reached\r\n", "max number of clients reached"),
+            ("-DENIED Redis is running in protected mode because\r\n", "DENIED"),
+            ("-ODD hunter2\r\n", "ODD"),
+            ("\x15\x03\x01\x00\x02\x02\x46", "rediss://"),
+            ("", "Redis closed the connection"),
+        ] {
+            for before_the_request in [true, false] {
+                let cause = refused(says, before_the_request).await;
+                assert!(cause.contains(why) && !cause.contains("hunter2"), "{says:?}, {before_the_request}: {cause}");
+            }
         }
     }
 

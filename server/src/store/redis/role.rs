@@ -32,7 +32,8 @@ impl Role {
     /// The role in a reply to `HELLO`; `None` if it names none.
     pub(super) fn of(hello: &Value) -> Option<Self> {
         let Value::Map(fields) = hello else { return None };
-        let field = |name: &str| fields.iter().find(|(key, _)| text(key) == Some(name)).and_then(|(_, value)| text(value));
+        let field =
+            |name: &str| fields.iter().find(|(key, _)| text(key) == Some(name)).and_then(|(_, value)| text(value));
         match (field("mode"), field("role")) {
             (Some("sentinel"), _) => Some(Self::Sentinel),
             (_, Some("master" | "primary")) => Some(Self::Primary),
