@@ -195,7 +195,12 @@ async fn follows(replica: &TestRedis) {
 /// Hands the role over without loss (`FAILOVER`), moves the endpoint, and cuts the replication link if asked. Gives when the
 /// old primary first reported to be a replica.
 async fn hand_over(old: &TestRedis, new: &TestRedis, announced: u16, endpoint: &Proxy, then: Aftermath) -> Instant {
-    let _: String = old.command(&["FAILOVER", "TO", "127.0.0.1", &announced.to_string(), "TIMEOUT", "10000"]).await;
+    // The old primary knows a moment later than the replica that replication is up.
+    eventually("the failover begins", async || {
+        let failover = ["FAILOVER", "TO", "127.0.0.1", &announced.to_string(), "TIMEOUT", "10000"];
+        old.try_command::<String>(&failover).await.is_ok()
+    })
+    .await;
     eventually("the roles have changed", async || is_replica(old).await && is_primary(new).await).await;
     let demoted = Instant::now();
     if then == Aftermath::Stale {
