@@ -11,11 +11,15 @@
 //! - `topologies`: Sentinels and a cluster, by themselves.
 //! - `sentinels`: the master fails over, is killed, is cut off.
 //! - `cluster`: a node fails over, is killed; every slot moves.
+//! - `demotions`: the endpoint moves to a promoted replica, and the old primary lives on as a replica.
+//! - `causes`: why a connection failed is logged with the address.
 
 #![cfg(target_os = "linux")]
 
 mod answers;
+mod causes;
 mod cluster;
+mod demotions;
 mod flushes;
 mod freezes;
 mod full;

@@ -1,8 +1,9 @@
 //! Sessions in Redis (7.0 or newer, or Valkey): the only room that knows a Redis command.
 //!
-//! Opening is a pipelined GET and PEXPIRETIME. Everything that writes is one script, because what decides (is the secret
+//! Opening is a pipelined GET and PEXPIRETIME, followed by a HELLO where these find no session: a replica may lack it, and
+//! only a primary may say that there is none. Everything that writes is one script, because what decides (is the secret
 //! right, is the version the expected one, was this applied before) and what is decided must not come apart; a
-//! MULTI would not do, as keys can expire in the middle of it. Each is one round trip.
+//! MULTI would not do, as keys can expire in the middle of it. Each is one round trip, and one more where it finds no session.
 //!
 //! - [`keys`]: what a key looks like, with a transcript.
 //! - `record`: how a record lies in its string; `lua/record.lua` is its other half.
@@ -11,13 +12,15 @@
 //! - `nodes`: which node has a key: the one there is, the master that Sentinels name (`sentinel`), or one of a cluster
 //!   (`cluster`).
 //! - `node`: the pools of connections to one; `connection`: when one counts as broken; `access`: how one is made.
-//! - `pipe`: how many ask on one connection; `resp`: how answers are read.
+//! - `pipe`: how many ask on one connection; `resp`: how answers are read; `cause`: why a connection or a request failed.
+//! - `role`: whether a node is a primary, and how long a connection trusts that.
 //! - `clock`: what this process knows of a node's clock.
 //! - `options`: how to connect to Redis; `checks`: what is asked of its operator; `probe`: proof that sessions can be kept there;
 //!   `rights`: which right of the Redis user is missing.
 
 mod access;
 mod acts;
+mod cause;
 mod checks;
 mod clock;
 mod cluster;
@@ -32,6 +35,7 @@ mod probe;
 mod record;
 mod resp;
 mod rights;
+mod role;
 mod scripts;
 mod sentinel;
 mod url;
@@ -45,7 +49,7 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 
 use self::{
-    acts::{Act, Failure, Problem},
+    acts::{Act, Failure, Problem, confirm_primary, learn_role},
     checks::Terms,
     connection::Connection,
     link::Link,
@@ -136,7 +140,8 @@ fn add_change(command: &mut Cmd, change: &Change) {
     }
 }
 
-/// The question whether a session is there, and what it holds.
+/// A request for a session. What is found is served by a node that was a primary within the last second; that nothing is
+/// found is reported only by a node that is a primary after the GET.
 struct Look<'a> {
     key: &'a str,
     claim: &'a Claim,
@@ -146,7 +151,7 @@ impl Act for Look<'_> {
     type Answer = Option<Found>;
 
     async fn act(&self, connection: &Connection, _: Attempt, now: Instant) -> Result<Option<Found>, Failure> {
-        let mut commands = Pipeline::with_capacity(3);
+        let mut commands = Pipeline::with_capacity(4);
         for name in ["GET", "PEXPIRETIME"] {
             let mut command = Cmd::with_capacity(2, 16 + self.key.len());
             command.arg(name).arg(self.key);
@@ -156,10 +161,28 @@ impl Act for Look<'_> {
         if asks_time {
             commands.cmd("TIME");
         }
+        let confirms_role = connection.lease().is_due(now);
+        if confirms_role {
+            commands.cmd("HELLO");
+        }
         let mut answers = connection.request_all(&commands).await?;
+        if confirms_role {
+            learn_role(connection, now, answers.pop().as_ref())?;
+        }
         if asks_time && let Some(now) = answers.pop().as_ref().and_then(connection::time) {
             connection.clock().learn(now);
         }
+        let found = self.read(answers, connection.clock().at(now))?;
+        if found.is_none() && !confirms_role {
+            confirm_primary(connection).await?;
+        }
+        Ok(found)
+    }
+}
+
+impl Look<'_> {
+    /// The session in the replies to GET and PEXPIRETIME.
+    fn read(&self, answers: Vec<Value>, now: Time) -> Result<Option<Found>, Failure> {
         let (bytes, expiry) = match <[Value; 2]>::try_from(answers) {
             Ok([Value::Nil, Value::Int(-2)]) => return Ok(None),
             // It would live for ever, which no session may.
@@ -173,7 +196,6 @@ impl Act for Look<'_> {
         if record.handle != self.claim.handle {
             return Err(Problem::Astray.into());
         }
-        let now = connection.clock().at(now);
         Ok((record.current == self.claim.hash).then_some(Found { record, expire_time: Time(expiry), now }))
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::json as j;
-use sessiond_proto::v1::{DestroyRequest, Session};
+use sessiond_proto::v1::{DestroyRequest, OpenRequest, Session};
 use sessiond_tests::{Calls, Server, Stub, TestRedis, change, create, eventually, reserved_port};
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -104,12 +104,17 @@ async fn writes_are_an_outage(stub: &mut Stub, session: &Session) {
 }
 
 #[tokio::test]
-async fn p7_a_redis_that_became_a_replica_is_an_outage_for_writes() {
-    let (redis, _server, mut stub, session) = world(&["--save", ""]).await;
+async fn p7_a_redis_that_became_a_replica_is_an_outage_for_reads_too() {
+    let (redis, server, mut stub, session) = world(&["--save", ""]).await;
     let nobody = reserved_port().to_string();
     let _: String = redis.command(&["REPLICAOF", "127.0.0.1", &nobody]).await;
+    eventually("reads are refused", async || {
+        let request = OpenRequest { id: session.id.clone(), no_renew: false };
+        stub.open(request).await.is_err()
+    })
+    .await;
     for _ in 0..2 {
-        writes_are_an_outage(&mut stub, &session).await;
+        is_an_outage(&server, &session.id).await;
     }
     let _: String = redis.command(&["REPLICAOF", "NO", "ONE"]).await;
     works_again(&mut stub).await;

@@ -71,7 +71,7 @@ async fn a_replica_is_no_store_until_it_is_the_master() {
     let master = TestRedis::start().await;
     let replica = TestRedis::start_with(&["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
     let server = Server::start(&["--store", &replica.url()]).await;
-    eventually("it says so", async || server.log().contains("READONLY")).await;
+    eventually("it says so", async || server.log().contains("it is a replica")).await;
     assert!(!is_ready(&server).await);
     let _: String = replica.command(&["REPLICAOF", "NO", "ONE"]).await;
     lives(&server).await;

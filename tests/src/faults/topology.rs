@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 pub use self::{
     cluster::{Cluster, NODE_TIMEOUT},
-    sentinels::{DOWN_AFTER, Sentinels},
+    sentinels::{Announcements, DOWN_AFTER, Sentinels},
 };
 use crate::{TestRedis, reserved_port};
 

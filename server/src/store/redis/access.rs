@@ -5,20 +5,23 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::select_ok;
-use redis::{ErrorKind, Pipeline, PushInfo, RedisConnectionInfo, RedisError};
+use redis::{Pipeline, PushInfo, RedisConnectionInfo, RedisError};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout_at,
+};
 use tokio_rustls::TlsConnector;
 
-use super::{pipe::Pipe, rights::MissingRight, url::Address};
+use super::{cause, pipe::Pipe, role::Role, url::Address};
 
 /// How long written bytes may stay unacknowledged before the kernel gives up.
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,26 +53,39 @@ pub(super) struct TlsFiles {
     pub(super) identity: Option<(PathBuf, PathBuf)>,
 }
 
+/// Waits for a step of making a connection, until its deadline at most.
+async fn in_time<T>(until: Instant, late: &str, step: impl Future<Output = T>) -> Result<T, Trouble> {
+    timeout_at(until.into(), step).await.map_err(|_| Trouble::said(late))
+}
+
 /// Why there is no connection, in words that are safe to log: what a server says may quote the arguments of a command, and
 /// so a password.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble(pub(super) Arc<str>);
 
 impl Access {
-    /// A connection to this address. `pushed` hears what Redis says unasked, and when the connection is lost; it must not wait.
+    /// Connects to this address and sends the greeting, until `until` at most. Returns the connection and the role that the
+    /// node reports. `pushed` is called with each push message and when the connection is lost; it must not block.
+    ///
+    /// # Errors
+    /// Why not, with the address.
     pub(super) async fn connect(
         &self,
         address: &Address,
+        until: Instant,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> Result<Pipe, Trouble> {
+    ) -> Result<(Pipe, Option<Role>), Trouble> {
+        self.greet(address, until, pushed).await.map_err(|trouble| trouble.at(address))
+    }
+
+    async fn greet(
+        &self,
+        address: &Address,
+        until: Instant,
+        pushed: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> Result<(Pipe, Option<Role>), Trouble> {
         let greeting = self.greeting()?;
-        // All at once: one of several addresses may be a black hole.
-        let addresses = lookup_host((&address.host[..], address.port)).await?;
-        let connects: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
-        if connects.is_empty() {
-            return Err(Trouble(format!("{} has no address", address.host).into()));
-        }
-        let (stream, _) = select_ok(connects).await?;
+        let stream = in_time(until, "cannot connect before the deadline", self.tcp(address)).await??;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1))?;
@@ -81,17 +97,37 @@ impl Access {
                     Trouble(format!("{} is no name that a certificate could have", address.host).into())
                 })?;
                 let connector = TlsConnector::from(Arc::new(files.config()?));
-                Pipe::over(connector.connect(name, stream).await?, pushed)
+                let stream = in_time(until, cause::NO_HANDSHAKE, connector.connect(name, stream)).await?;
+                Pipe::over(stream.map_err(|error| Trouble(cause::of_handshake(&error).into()))?, pushed)
             }
             None => Pipe::over(stream, pushed),
         };
-        let mut answers = pipe.ask(greeting.cmd_iter()).await?;
+        let greeted = in_time(until, "no reply to HELLO before the deadline", pipe.ask(greeting.cmd_iter()));
+        let mut answers = greeted.await?.map_err(|error| {
+            // Redis closes a connection on its TLS port that does not begin with a handshake, without a word.
+            let may_be_tls = self.tls.is_none() && error.is_connection_dropped();
+            let trouble = Trouble::from(error);
+            if may_be_tls {
+                Trouble(format!("{trouble} before a reply to HELLO; {}", cause::TLS).into())
+            } else {
+                trouble
+            }
+        })?;
         // That it does not want to know who we are is no harm.
         answers.truncate(answers.len() - INTRODUCTION.len());
-        for answer in answers {
-            answer.extract_error()?;
+        let answers: Result<Vec<_>, _> = answers.into_iter().map(redis::Value::extract_error).collect();
+        let role = answers?.first().and_then(Role::of);
+        Ok((pipe, role))
+    }
+
+    async fn tcp(&self, address: &Address) -> Result<TcpStream, Trouble> {
+        // All at once: one of several addresses may be a black hole.
+        let addresses = lookup_host((&address.host[..], address.port)).await?;
+        let connects: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
+        if connects.is_empty() {
+            return Err(Trouble::said("the host name has no address"));
         }
-        Ok(pipe)
+        Ok(select_ok(connects).await?.0)
     }
 
     /// What is said first. RESP3, as it has one way to say that there is nothing, and tells unasked what a Sentinel's subscriber
@@ -185,31 +221,18 @@ impl From<io::Error> for Trouble {
 
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
-        // A Redis before 7.0 does not know `#!lua`, and says so in words that help nobody.
-        if error.detail().is_some_and(|detail| detail.contains("compiling script")) {
-            return Self::said("it cannot run the scripts: Redis 7.0 or newer, or Valkey, is needed");
-        }
-        if error.detail().is_some_and(|detail| detail.contains("unknown command 'SCRIPT'")) {
-            return Self::said(
-                "it knows no scripts; if it is a Sentinel, give --store redis+sentinel://host:port/master",
-            );
-        }
-        if let Some(right) = MissingRight::of(&error) {
-            return Self(right.to_string().into());
-        }
-        match error.kind() {
-            ErrorKind::Io => Self(error.to_string().into()),
-            _ => match error.code() {
-                Some(code) => Self(format!("it answered {code}").into()),
-                None => Self::said(error.category()),
-            },
-        }
+        Self(cause::of(&error).into())
     }
 }
 
 impl Trouble {
     pub(super) fn said(what: &str) -> Self {
         Self(what.into())
+    }
+
+    /// The same, with the address that it is about.
+    pub(super) fn at(&self, address: &Address) -> Self {
+        Self(format!("{address}: {self}").into())
     }
 }
 

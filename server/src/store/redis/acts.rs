@@ -10,6 +10,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 use super::{
     connection::Connection,
     rights::MissingRight,
+    role::Role,
     scripts::{self, Reply, Script},
 };
 use crate::{
@@ -146,6 +147,10 @@ impl<F: Fn(&mut Cmd), const CONFIRM: bool> Run<'_, F, CONFIRM> {
         })?;
         let (now, reply) = scripts::parse(answer, number)?;
         connection.clock().learn(now);
+        // A replica runs what may not write, and all scripts where replica-read-only is off.
+        if !could_write || reply.denies() {
+            confirm_primary(connection).await?;
+        }
         if CONFIRM && reply.must_last() && !could_write {
             let why = "Redis is out of memory: a repeat cannot be confirmed".to_owned();
             return Err(Failure::Store(StoreError::WritesRefused(why)));
@@ -185,9 +190,36 @@ impl Act for Ping {
     async fn act(&self, connection: &Connection, _: Attempt, _: Instant) -> Result<(), Failure> {
         let mut questions = Pipeline::with_capacity(2);
         // One that still loads its data refuses a PING, and answers the other.
-        questions.cmd("PING").cmd("ROLE");
+        questions.cmd("PING").cmd("HELLO");
+        let now = Instant::now();
         let answers = connection.request_all(&questions).await?;
-        if answers.last().is_some_and(is_master) { Ok(()) } else { Err(Problem::Replica.into()) }
+        learn_role(connection, now, answers.last())
+    }
+}
+
+/// Confirms on the same connection that its node is a primary, now that it has replied that there is no session. One round
+/// trip.
+///
+/// # Errors
+/// When it is a replica, or the connection fails.
+pub(super) async fn confirm_primary(connection: &Connection) -> Result<(), Failure> {
+    let now = Instant::now();
+    let hello = connection.request(&redis::cmd("HELLO")).await?;
+    learn_role(connection, now, Some(&hello))
+}
+
+/// Takes in the reply to a `HELLO` that was sent at this moment.
+///
+/// # Errors
+/// When the node is a replica, or the reply is not one to `HELLO`.
+pub(super) fn learn_role(connection: &Connection, sent: Instant, hello: Option<&Value>) -> Result<(), Failure> {
+    match hello.and_then(Role::of) {
+        Some(Role::Primary) => {
+            connection.lease().renew(sent);
+            Ok(())
+        }
+        Some(_) => Err(Problem::Replica.into()),
+        None => Err(Problem::Astray.into()),
     }
 }
 
@@ -203,11 +235,6 @@ impl Act for Info {
         let told = connection.request(&ask).await?;
         Ok(redis::from_redis_value(told).map_err(|_| Problem::Unreadable("INFO is no text"))?)
     }
-}
-
-/// Whether an answer to `ROLE` is a master's.
-pub(super) fn is_master(role: &Value) -> bool {
-    matches!(role, Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"master".to_vec())))
 }
 
 /// Whether Redis itself said so.

@@ -208,13 +208,16 @@ impl Cluster {
         if told.iter().flatten().any(|view| view.standing.0) {
             return best(told);
         }
-        others.extend(self.seeds.iter().filter(|seed| !known.iter().any(|(address, _)| address == *seed)).cloned());
+        // A master that was demoted is refused as a connection of its pool, and may still be the only node that is known.
+        let failed = known.iter().zip(&told).filter(|(_, told)| told.is_err()).map(|((address, _), _)| address);
+        let seeds = self.seeds.iter().filter(|seed| !known.iter().any(|(address, _)| address == *seed));
+        others.extend(failed.chain(seeds).cloned());
         let asked = others.iter().map(|address| async move {
-            let pipe = self.common.access.connect(address, drop).await?;
-            let connection = Connection::new(pipe, Arc::new(Group::new()).admit());
-            ask(&connection, address).await
+            let (pipe, _) = self.common.access.connect(address, Instant::now() + ANSWER, drop).await?;
+            let connection = Connection::new(pipe, Arc::new(Group::new()).admit(address.clone()));
+            in_time(ask(&connection, address)).await.map_err(|trouble| trouble.at(address))
         });
-        told.extend(join_all(asked.map(in_time)).await);
+        told.extend(join_all(asked).await);
         best(told)
     }
 
@@ -240,7 +243,7 @@ impl Cluster {
 }
 
 async fn in_time<T>(asked: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-    timeout(ANSWER, asked).await.unwrap_or_else(|_| Err(Trouble::said("a node did not answer in time")))
+    timeout(ANSWER, asked).await.unwrap_or_else(|_| Err(Trouble::said("no reply before the deadline")))
 }
 
 /// Whoever was cut off goes on telling what was.

@@ -12,14 +12,14 @@ use std::{
 use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tokio::{sync::watch, time::timeout_at};
 
-use super::{clock::RedisClock, pipe::Pipe};
+use super::{clock::RedisClock, pipe::Pipe, role::Lease, url::Address};
 use crate::session::{Time, millis};
 
 /// After so long with questions and no answer, a connection is given up: a black hole closes nothing. By time and not by
 /// count, as calls are pipelined: a short pause of Redis is many timeouts at once.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A connection younger than this is kept even if it leads to a replica: a new one would lead there, too.
+/// A connection younger than this is kept whatever error its node replies with: a new one would lead to the same node.
 const YOUNG: Duration = Duration::from_millis(250);
 
 /// A connection that many calls use at once. Clones are the same connection.
@@ -45,6 +45,10 @@ pub(super) struct Health {
     silent_since: AtomicU64,
     /// The clock of the Redis that it leads to: its own, as the master may be another one with the next connection.
     clock: RedisClock,
+    /// When its node last reported that it is a primary.
+    lease: Lease,
+    /// Where its node is.
+    address: Address,
     group: Arc<Group>,
 }
 
@@ -64,9 +68,11 @@ impl Group {
     }
 
     /// The health of a new member.
-    pub(super) fn admit(self: &Arc<Self>) -> Arc<Health> {
+    pub(super) fn admit(self: &Arc<Self>, address: Address) -> Arc<Health> {
         let health = Arc::new(Health {
             born: Instant::now(),
+            lease: Lease::new(),
+            address,
             used: AtomicBool::new(false),
             clock: RedisClock::new(),
             broken: AtomicBool::new(false),
@@ -143,6 +149,16 @@ impl Connection {
         Self { asking: true, ..self }
     }
 
+    /// Where its node is.
+    pub(super) fn address(&self) -> &Address {
+        &self.health.address
+    }
+
+    /// When its node last reported that it is a primary.
+    pub(super) fn lease(&self) -> &Lease {
+        &self.health.lease
+    }
+
     /// The clock of the Redis that it leads to.
     pub(super) fn clock(&self) -> &RedisClock {
         &self.health.clock
@@ -192,13 +208,17 @@ impl Connection {
         self.health.lost();
     }
 
-    /// It leads to a Redis that is not (or no longer) the one to write to. Whether another try could lead elsewhere.
-    pub(super) fn leads_elsewhere(&self) -> bool {
-        let is_old = self.health.born.elapsed() > YOUNG;
-        if is_old {
-            self.health.lost();
+    /// Its node is a replica: drops all connections to that node, and discards the replies that are still to come on them.
+    pub(super) fn demoted(&self) {
+        // Once only, and not those that were made since.
+        if !self.health.retired.swap(true, Ordering::Relaxed) {
+            self.health.group.retire();
         }
-        is_old
+    }
+
+    /// Whether it was made long enough ago that a new connection could lead to another node.
+    pub(super) fn is_old(&self) -> bool {
+        self.health.born.elapsed() > YOUNG
     }
 
     /// An answer came, whatever it said.

@@ -19,6 +19,7 @@ use tracing::warn;
 
 use super::{
     acts::{Act, Failure, Info, Ping, Problem, Run, is_servers},
+    cause,
     connection::Connection,
     node::Node,
     nodes::{Nodes, Route},
@@ -107,6 +108,11 @@ enum Again {
     Check,
     /// The node pointed there.
     Redirect(Route),
+}
+
+/// Redis is unavailable at this connection's address.
+fn unavailable(connection: &Connection, why: &str) -> StoreError {
+    StoreError::Unavailable(format!("{}: {why}", connection.address()))
 }
 
 fn late() -> StoreError {
@@ -211,7 +217,8 @@ impl Link {
         match outcome {
             // It may have been lost with its master; where it was not, the answer is the same.
             Ok(_) if connection.is_retired() || (A::WRITES && node.group().is_held()) => {
-                Err((StoreError::Unavailable("the master was deposed".to_owned()), Some(Again::Resend)))
+                let why = format!("{}: the primary was demoted", connection.address());
+                Err((StoreError::Unavailable(why), Some(Again::Resend)))
             }
             Ok(answer) => Ok(answer),
             Err(failure) => Err(self.judge(failure, node, connection)),
@@ -285,11 +292,11 @@ impl Link {
         Ok(join_all(nodes.iter().map(|node| self.in_time(attempt, ask(node)))).await)
     }
 
-    /// The connection leads to a Redis that is not, or not yet, the one to write to.
-    fn elsewhere(&self, code: &str, connection: &Connection) -> (StoreError, Option<Again>) {
+    /// The node is a replica, which replied with this.
+    fn demoted(&self, why: &str, connection: &Connection) -> (StoreError, Option<Again>) {
         self.nodes.doubt();
-        let again = connection.leads_elsewhere().then_some(Again::Resend);
-        (StoreError::Unavailable(code.to_owned()), again)
+        connection.demoted();
+        (unavailable(connection, why), Some(Again::Resend))
     }
 
     fn denied(&self, right: &MissingRight) -> StoreError {
@@ -302,11 +309,11 @@ impl Link {
             Failure::Store(error) => return (error, None),
             Failure::Denied(right) => return (self.denied(&right), None),
             Failure::Answer(Problem::Unreadable(what)) => return odd(what, connection),
-            Failure::Answer(Problem::Replica) => return self.elsewhere("READONLY", connection),
+            Failure::Answer(Problem::Replica) => return self.demoted("it is a replica", connection),
             Failure::Answer(Problem::Astray) => {
                 connection.mark_broken();
-                warn!("an answer of Redis's belonged to another question; its connection is given up");
-                return (StoreError::Unavailable("a reply for another question".to_owned()), Some(Again::Resend));
+                warn!(address = %connection.address(), "dropped a Redis connection: a reply belongs to another request");
+                return (unavailable(connection, "a reply belongs to another request"), Some(Again::Resend));
             }
             Failure::Redis(error) => error,
         };
@@ -316,7 +323,7 @@ impl Link {
                 connection.lost();
                 self.nodes.doubt();
             }
-            return (StoreError::Unavailable(error.category().to_owned()), lost.then_some(Again::Resend));
+            return (unavailable(connection, &cause::of(&error)), lost.then_some(Again::Resend));
         }
         if let Some(route) = self.nodes.follow(&error, node) {
             let error = StoreError::Unavailable("the cluster is moving this session about".to_owned());
@@ -325,18 +332,22 @@ impl Link {
         if let Some(right) = MissingRight::of(&error) {
             return (self.denied(&right), None);
         }
-        // The text of a server's error may quote an argument: only its code is told.
-        let code = error.code().unwrap_or("an error without a code").to_owned();
-        match code.as_str() {
+        let why = cause::of(&error);
+        match error.code().unwrap_or_default() {
             "OOM" => (StoreError::Full("Redis is out of memory".to_owned()), None),
-            "READONLY" | "MASTERDOWN" | "LOADING" => self.elsewhere(&code, connection),
-            "CLUSTERDOWN" => {
+            "READONLY" | "MASTERDOWN" if connection.is_old() => self.demoted(&why, connection),
+            "LOADING" if connection.is_old() => {
                 self.nodes.doubt();
-                (StoreError::Unavailable(code), None)
+                connection.lost();
+                (unavailable(connection, &why), Some(Again::Resend))
             }
-            "NOREPLICAS" | "MISCONF" => (StoreError::WritesRefused(code), None),
-            "BUSY" | "TRYAGAIN" | "NOAUTH" | "WRONGPASS" => (StoreError::Unavailable(code), None),
-            _ => odd(&code, connection),
+            "READONLY" | "MASTERDOWN" | "LOADING" | "CLUSTERDOWN" => {
+                self.nodes.doubt();
+                (unavailable(connection, &why), None)
+            }
+            "NOREPLICAS" | "MISCONF" => (StoreError::WritesRefused(why.into_owned()), None),
+            "BUSY" | "TRYAGAIN" | "NOAUTH" | "WRONGPASS" => (unavailable(connection, &why), None),
+            _ => odd(&why, connection),
         }
     }
 }

@@ -7,16 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bb8_redis::bb8::{self, ErrorSink, ManageConnection};
+use bb8_redis::bb8::{self, ManageConnection};
 use futures_util::FutureExt;
 use redis::{Pipeline, PushInfo, PushKind};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tracing::debug;
 
 use super::{
     access::{Access, Trouble},
-    acts::is_master,
     connection::{Connection, Group, time},
+    role::Role,
     scripts::Scripts,
     sentinel::Sentinels,
     url::Address,
@@ -96,8 +96,7 @@ impl Node {
                 .max_lifetime(None)
                 .idle_timeout((idle == 0).then_some(ALONE_IDLE))
                 // One connection for all, as long as it is well: what goes out together is one write.
-                .queue_strategy(bb8::QueueStrategy::Lifo)
-                .error_sink(Box::new(troubles.clone()));
+                .queue_strategy(bb8::QueueStrategy::Lifo);
             builder.build_unchecked(manager)
         };
         let (shared, alone) = (pool(SHARED, SHARED), pool(ALONE, 0));
@@ -182,12 +181,14 @@ impl Drop for Alone<'_> {
 }
 
 impl Manager {
+    /// Makes a connection to the node if it is a primary.
     async fn greet(&self) -> Result<Connection, Trouble> {
         let address = match &self.place {
             Place::At(address) => address.clone(),
             Place::Master(sentinels) => sentinels.master().await?,
         };
-        let health = self.group.admit();
+        let until = Instant::now() + CONNECT;
+        let health = self.group.admit(address.clone());
         let watched = Arc::downgrade(&health);
         let lost = move |push: PushInfo| {
             if push.kind == PushKind::Disconnection
@@ -196,7 +197,16 @@ impl Manager {
                 health.lost();
             }
         };
-        let pipe = self.common.access.connect(&address, lost).await?;
+        let (pipe, role) = self.common.access.connect(&address, until, lost).await?;
+        // Also where Sentinels or a cluster named the node: what they report is some moments old.
+        if role != Some(Role::Primary) {
+            let why = match role {
+                Some(Role::Sentinel) => "it is a Sentinel: give --store redis+sentinel://host:port/master",
+                Some(Role::Replica) => "it is a replica, and only a primary is used",
+                _ => "its reply to HELLO names no role",
+            };
+            return Err(Trouble::said(why).at(&address));
+        }
         let connection = Connection::new(pipe, health);
 
         let mut greeting = Pipeline::new();
@@ -205,17 +215,14 @@ impl Manager {
         }
         greeting.cmd("TIME");
         let asked = Instant::now();
-        let answers = connection.request_all(&greeting).await?;
-        let time = answers.last().and_then(time).ok_or_else(|| Trouble::said("TIME told no time"))?;
-        if let Place::Master(_) = self.place {
-            // The Sentinels' word is some moments old.
-            if !is_master(&connection.request(&redis::cmd("ROLE")).await?) {
-                return Err(Trouble(format!("{address} is not the master").into()));
-            }
-        }
+        let answers = timeout_at(until.into(), connection.request_all(&greeting)).await;
+        let answers = answers.map_err(|_| Trouble::said("no reply to SCRIPT LOAD before the deadline"));
+        let answers =
+            answers.and_then(|answers| answers.map_err(Trouble::from)).map_err(|trouble| trouble.at(&address))?;
+        let time = answers.last().and_then(time);
+        let time = time.ok_or_else(|| Trouble::said("the reply to TIME is not a time").at(&address))?;
         debug!(%address, after = ?asked.elapsed(), "connected to Redis");
         connection.clock().learn(time);
-        self.troubles.over();
         Ok(connection)
     }
 }
@@ -226,12 +233,13 @@ impl ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Connection, Trouble> {
         let mut drops = self.group.drops();
-        tokio::select! {
-            greeted = timeout(CONNECT, self.greet()) => {
-                greeted.map_err(|_| Trouble::said("Redis did not answer in time"))?
-            }
-            _ = drops.changed() => Err(Trouble::said("the connection was lost while it was made")),
-        }
+        let greeted = tokio::select! {
+            greeted = self.greet() => greeted,
+            // Says less than what was the trouble before.
+            _ = drops.changed() => return Err(Trouble::said("the node's connections were dropped meanwhile")),
+        };
+        self.troubles.note(greeted.as_ref().err());
+        greeted
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), Trouble> {
@@ -246,23 +254,16 @@ impl ManageConnection for Manager {
 impl Troubles {
     fn last(&self) -> String {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = last.as_ref().map_or("not in time", |trouble| &trouble.0);
+        let last = last.as_ref().map_or("not before the deadline", |trouble| &trouble.0);
         format!("no connection to Redis: {last}")
     }
 
-    fn over(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl ErrorSink<Trouble> for Troubles {
-    fn sink(&self, trouble: Trouble) {
-        debug!(%trouble, "no connection to Redis");
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<Trouble>> {
-        Box::new(self.clone())
+    /// How the last try to connect ended.
+    fn note(&self, trouble: Option<&Trouble>) {
+        if let Some(trouble) = trouble {
+            debug!(%trouble, "cannot connect to Redis");
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble.cloned();
     }
 }
 

@@ -4,6 +4,7 @@
 //! who sends share one state, and are read together.)
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     future::poll_fn,
     io, mem,
@@ -21,7 +22,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::resp;
+use super::{cause, resp};
 
 /// How much is read at once, at least.
 const READ: usize = 16 << 10;
@@ -60,7 +61,26 @@ struct Questions {
     /// Whether someone waits for room.
     is_full: bool,
     /// Why nothing can be asked any more.
-    over: Option<(io::ErrorKind, &'static str)>,
+    over: Option<Closed>,
+}
+
+/// Why a connection has ended.
+#[derive(Clone, Debug)]
+struct Closed {
+    kind: io::ErrorKind,
+    why: Cow<'static, str>,
+}
+
+impl Closed {
+    fn new(kind: io::ErrorKind, why: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, why: why.into() }
+    }
+}
+
+impl From<Closed> for RedisError {
+    fn from(closed: Closed) -> Self {
+        io::Error::new(closed.kind, closed.why.into_owned()).into()
+    }
 }
 
 /// A question.
@@ -87,10 +107,6 @@ impl Shared {
     }
 }
 
-fn io_error((kind, why): (io::ErrorKind, &'static str)) -> RedisError {
-    io::Error::new(kind, why).into()
-}
-
 impl Pipe {
     /// A pipe over this stream. `pushed` hears what Redis says unasked, and when the connection is lost; it must not wait. Must be
     /// called within a runtime.
@@ -107,7 +123,7 @@ impl Pipe {
             is_flushed: true,
             incoming: BytesMut::new(),
             pushed,
-            over: (io::ErrorKind::Other, "whoever received the answers has ended"),
+            over: Closed::new(io::ErrorKind::Other, "the task that receives replies has ended"),
         };
         tokio::spawn(driver.run());
         Self(Arc::new(End(shared)))
@@ -135,8 +151,8 @@ impl Shared {
     /// Puts a question behind the others, or gives it back if there is no room.
     fn put<'c, I: Iterator<Item = &'c Cmd>>(&self, commands: I) -> RedisResult<Result<Ask<'_>, I>> {
         let mut questions = self.lock();
-        if let Some(over) = questions.over {
-            return Err(io_error(over));
+        if let Some(over) = &questions.over {
+            return Err(over.clone().into());
         }
         if questions.outgoing.len() >= MOST.0 || questions.order.len() >= MOST.1 {
             questions.is_full = true;
@@ -172,11 +188,25 @@ impl Questions {
         }
     }
 
+    /// The error that was the reply to a part of the oldest request, whose other replies never came.
+    fn refusal(&self) -> Option<Cow<'static, str>> {
+        let place = self.places.get(*self.order.front()?)?;
+        place.answers.iter().find_map(|answer| match answer {
+            Value::ServerError(error) => Some(cause::server_error(error)),
+            _ => None,
+        })
+    }
+
     /// Hands the next answer to whom it belongs.
-    fn answer(&mut self, answer: Value) -> Result<(), (io::ErrorKind, &'static str)> {
+    fn answer(&mut self, answer: Value) -> Result<(), Closed> {
         let place = self.order.front().and_then(|at| Some((*at, self.places.get_mut(*at)?)));
         let Some((at, place)) = place else {
-            return Err((io::ErrorKind::InvalidData, "an answer that nobody asked for"));
+            // A server that refuses a connection says why before it was sent anything, and closes.
+            let why = match &answer {
+                Value::ServerError(error) => cause::server_error(error),
+                _ => Cow::Borrowed("a reply came that belongs to no request"),
+            };
+            return Err(Closed::new(io::ErrorKind::InvalidData, why));
         };
         place.answers.push(answer);
         place.missing -= 1;
@@ -195,13 +225,13 @@ impl Questions {
 impl Ask<'_> {
     fn poll(&mut self, context: &Context<'_>) -> Poll<RedisResult<Vec<Value>>> {
         let mut questions = self.shared.lock();
-        let over = questions.over;
-        let place = &mut questions.places[self.place];
+        let Questions { places, over, .. } = &mut *questions;
+        let place = &mut places[self.place];
         if place.missing == 0 {
             return Poll::Ready(Ok(mem::take(&mut place.answers)));
         }
         if let Some(over) = over {
-            return Poll::Ready(Err(io_error(over)));
+            return Poll::Ready(Err(over.clone().into()));
         }
         match &mut place.asks {
             Some(asks) if asks.will_wake(context.waker()) => {}
@@ -227,7 +257,7 @@ impl Drop for Ask<'_> {
 impl Drop for End {
     fn drop(&mut self) {
         let mut questions = self.0.lock();
-        questions.over.get_or_insert((io::ErrorKind::NotConnected, "nobody asks any more"));
+        questions.over.get_or_insert(Closed::new(io::ErrorKind::NotConnected, "the connection is not used any more"));
         questions.wake_driver();
     }
 }
@@ -242,7 +272,7 @@ struct Driver<S, P: Fn(PushInfo)> {
     incoming: BytesMut,
     pushed: P,
     /// Why it has ended.
-    over: (io::ErrorKind, &'static str),
+    over: Closed,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
@@ -251,23 +281,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
     }
 
     /// Does what there is to do; ready when the connection is over, with the reason.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(io::ErrorKind, &'static str)> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Closed> {
         {
             let mut questions = self.shared.lock();
-            if let Some(over) = questions.over {
-                return Poll::Ready(over);
+            if let Some(over) = &questions.over {
+                return Poll::Ready(over.clone());
             }
             // Before it is looked whether there is anything to send: what is asked from now on wakes this again.
             questions.driver.get_or_insert_with(|| context.waker().clone());
         }
         match self.poll_send(context) {
-            Poll::Ready(over) => Poll::Ready(over),
+            // What was received before the connection failed may say why.
+            Poll::Ready(over) => match self.poll_receive(context) {
+                Poll::Ready(received) => Poll::Ready(received),
+                Poll::Pending => Poll::Ready(over),
+            },
             Poll::Pending => self.poll_receive(context),
         }
     }
 
     /// Never ready but with the end.
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<(io::ErrorKind, &'static str)> {
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Closed> {
         loop {
             if self.sent == self.sending.len() {
                 self.sending.clear();
@@ -290,7 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
                 }
             }
             match ready!(Pin::new(&mut self.stream).poll_write(context, &self.sending[self.sent..])) {
-                Ok(0) => return Poll::Ready((io::ErrorKind::WriteZero, "nothing can be written")),
+                Ok(0) => return Poll::Ready(Closed::new(io::ErrorKind::WriteZero, "nothing can be written")),
                 Ok(written) => self.sent += written,
                 Err(error) => return Poll::Ready(lost(&error)),
             }
@@ -298,11 +332,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
         }
     }
 
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<(io::ErrorKind, &'static str)> {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Closed> {
         loop {
             self.incoming.reserve(READ);
             match ready!(poll_read_buf(Pin::new(&mut self.stream), context, &mut self.incoming)) {
-                Ok(0) => return Poll::Ready((io::ErrorKind::UnexpectedEof, "Redis has closed the connection")),
+                Ok(0) if cause::is_tls_alert(&self.incoming) => return Poll::Ready(speaks_tls()),
+                Ok(0) => {
+                    return Poll::Ready(Closed::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection"));
+                }
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(lost(&error)),
             }
@@ -313,10 +350,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(PushInfo)> Driver<S, P> {
     }
 
     /// Hands out the answers that are all there.
-    fn hand_out(&mut self) -> Result<(), (io::ErrorKind, &'static str)> {
-        let garbled = |_| (io::ErrorKind::InvalidData, "what came is no RESP");
+    fn hand_out(&mut self) -> Result<(), Closed> {
         let mut questions = self.shared.lock();
-        while let Some((answer, length)) = resp::read(&self.incoming).map_err(garbled)? {
+        loop {
+            let read = resp::read(&self.incoming);
+            let read = read.map_err(|_| if cause::is_tls_alert(&self.incoming) { speaks_tls() } else { no_resp() })?;
+            let Some((answer, length)) = read else { break };
             self.incoming.advance(length);
             match answer {
                 // To subscribe to a channel is answered by a push.
@@ -341,7 +380,8 @@ impl<S, P: Fn(PushInfo)> Drop for Driver<S, P> {
             return;
         }
         (self.pushed)(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
-        questions.over = Some(self.over);
+        let refusal = questions.refusal().map(|why| Closed::new(io::ErrorKind::InvalidData, why));
+        questions.over = Some(refusal.unwrap_or_else(|| self.over.clone()));
         questions.order.clear();
         questions.places.retain(|_, place| !place.is_abandoned);
         questions.places.iter_mut().filter_map(|(_, place)| place.asks.take()).for_each(Waker::wake);
@@ -349,8 +389,16 @@ impl<S, P: Fn(PushInfo)> Drop for Driver<S, P> {
     }
 }
 
-fn lost(error: &io::Error) -> (io::ErrorKind, &'static str) {
-    (error.kind(), "the connection is lost")
+fn lost(error: &io::Error) -> Closed {
+    Closed::new(error.kind(), cause::of_io(error))
+}
+
+fn speaks_tls() -> Closed {
+    Closed::new(io::ErrorKind::InvalidData, format!("the reply is TLS; {}", cause::TLS))
+}
+
+fn no_resp() -> Closed {
+    Closed::new(io::ErrorKind::InvalidData, "the reply is not RESP: it is not a Redis")
 }
 
 #[cfg(test)]
@@ -483,6 +531,40 @@ mod tests {
                 yield_now().await;
             }
             assert!(pipe.ask(commands.iter()).await.is_err(), "{wrong:?}");
+        }
+    }
+
+    /// What the next request fails with on a connection that Redis refuses: it says why unasked, and closes.
+    async fn refused(says: &str, before_the_request: bool) -> String {
+        let (pipe, mut redis, _) = pipe();
+        let mut commands = Pipeline::new();
+        commands.cmd("HELLO").arg(3).cmd("PING");
+        let mut waits = Box::pin(pipe.ask(commands.cmd_iter()));
+        if before_the_request {
+            redis.write_all(says.as_bytes()).await.unwrap();
+            drop(redis);
+            yield_now().await;
+        } else {
+            assert!(poll_immediate(&mut waits).await.is_none());
+            redis.write_all(says.as_bytes()).await.unwrap();
+            drop(redis);
+        }
+        waits.await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn the_error_that_redis_sends_before_it_closes_is_the_cause() {
+        for (says, why) in [
+            ("-ERR max number of clients reached\r\n", "max number of clients reached"),
+            ("-DENIED Redis is running in protected mode because\r\n", "DENIED"),
+            ("-ODD hunter2\r\n", "ODD"),
+            ("\x15\x03\x01\x00\x02\x02\x46", "rediss://"),
+            ("", "Redis closed the connection"),
+        ] {
+            for before_the_request in [true, false] {
+                let cause = refused(says, before_the_request).await;
+                assert!(cause.contains(why) && !cause.contains("hunter2"), "{says:?}, {before_the_request}: {cause}");
+            }
         }
     }
 

@@ -82,6 +82,13 @@ pub(super) enum Status {
 }
 
 impl Reply {
+    /// Whether it says that there is no session to the secret that was shown: only a primary may say so.
+    pub(super) fn denies(&self) -> bool {
+        use Status::{Absent, Gone, Missing, Replaced, ReplacedMaybeApplied};
+        let (Self::Bare(status) | Self::About(status, _)) = self else { return false };
+        matches!(status, Absent | Gone | Missing | Replaced | ReplacedMaybeApplied)
+    }
+
     /// Whether it tells that something was written, now or by the attempt that this one repeats.
     pub(super) fn must_last(&self) -> bool {
         use Status::{Done, Repeat, Replaced, ReplacedMaybeApplied, Stored};

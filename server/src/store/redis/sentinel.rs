@@ -162,7 +162,9 @@ impl Sentinels {
     }
 
     async fn listen_to(&self, at: usize, doubts: &mut watch::Receiver<()>) -> Result<Infallible, Trouble> {
-        let late = |_| Trouble::said("a Sentinel did not answer in time");
+        let address = &self.addresses[at];
+        let late = |_| Trouble::said("no reply before the deadline").at(address);
+        let refused = |trouble: Trouble| trouble.at(address);
         let told = Arc::new(Notify::new());
         let tells = Arc::clone(&told);
         let (group, about) = (Arc::clone(&self.group), format!("master {} ", self.name));
@@ -182,23 +184,24 @@ impl Sentinels {
                 tells.notify_one();
             }
         };
-        let sentinel = timeout(ANSWER, self.access.connect(&self.addresses[at], pushed)).await.map_err(late)??;
+        let (sentinel, _) = self.access.connect(address, Instant::now() + ANSWER, pushed).await?;
         let mut subscribe = Pipeline::with_capacity(EVENTS.len());
         for event in EVENTS {
             subscribe.cmd("SUBSCRIBE").arg(event);
         }
-        let answers = timeout(ANSWER, sentinel.ask(subscribe.cmd_iter())).await.map_err(late)??;
+        let subscribed = timeout(ANSWER, sentinel.ask(subscribe.cmd_iter())).await.map_err(late)?;
+        let answers = subscribed.map_err(Trouble::from).map_err(refused)?;
         for (channel, answer) in EVENTS.iter().zip(answers) {
             answer.extract_error().map_err(|error| match MissingRight::of(&error) {
                 Some(MissingRight::Channel) => Trouble(
                     format!("this user of the Sentinel may not subscribe to {channel}: grant &{channel} (SECURITY.md)")
                         .into(),
                 ),
-                _ => error.into(),
+                _ => refused(error.into()),
             })?;
         }
         loop {
-            let (view, failing_over) = timeout(ANSWER, self.ask(&sentinel)).await.map_err(late)??;
+            let (view, failing_over) = timeout(ANSWER, self.ask(&sentinel)).await.map_err(late)?.map_err(refused)?;
             self.learn(at, view, began.swap(false, Ordering::Relaxed), failing_over);
             sleep(SPACING).await;
             tokio::select! {

@@ -1,13 +1,20 @@
 //! Three masters with a replica each, and every slot moved from one to the next.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use redis::{AsyncConnectionConfig, Pipeline, Value, aio::MultiplexedConnection};
 
 use tokio::task::JoinSet;
 
 use super::{is_master, node, told, words};
-use crate::{PATIENCE, TestRedis, eventually, reserved_port};
+use crate::{
+    Dice, PATIENCE, TestRedis, eventually,
+    faults::proxy::{NODES as OF_NODES, Proxy},
+    reserved_port,
+};
 
 /// After so long without an answer, a node is thought to be down.
 pub const NODE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -25,42 +32,68 @@ const BATCH: usize = 256;
 /// A cluster of six.
 pub struct Cluster {
     nodes: Vec<TestRedis>,
+    /// One for each node, or none at all.
+    proxies: Vec<Proxy>,
     ids: Vec<String>,
 }
 
 impl Cluster {
     /// Starts it and waits until it serves.
     pub async fn start(arguments: &[&str]) -> Self {
-        let (mut nodes, mut buses, mut ids) = (Vec::new(), Vec::new(), Vec::<String>::new());
-        for _ in 0..NODES {
+        Self::start_with(arguments, Vec::new()).await
+    }
+
+    /// Starts it with a proxy in front of each node: the nodes announce the proxies' addresses.
+    pub async fn start_behind_proxies(arguments: &[&str], dice: &Dice) -> Self {
+        let mut proxies = Vec::new();
+        for number in 0..NODES {
+            proxies.push(Proxy::to(0, &dice.split(number)).await);
+        }
+        Self::start_with(arguments, proxies).await
+    }
+
+    async fn start_with(arguments: &[&str], proxies: Vec<Proxy>) -> Self {
+        let (mut nodes, mut buses, mut ids) = (Vec::<TestRedis>::new(), Vec::new(), Vec::<String>::new());
+        for number in 0..NODES {
             let bus = reserved_port();
+            let announced = proxies.get(number).map(|proxy| {
+                let port = proxy.address().port();
+                format!("--cluster-announce-ip 127.0.0.1 --cluster-announce-port {port} --bind-source-addr {OF_NODES}")
+            });
+            let announced = announced.unwrap_or_default();
             let line = format!(
-                "--save --appendonly no --cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {} \
+                "{announced} --save --appendonly no --cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {} \
                  --repl-diskless-sync-delay 0 --cluster-replica-validity-factor 0 \
                  --cluster-allow-replica-migration no",
                 NODE_TIMEOUT.as_millis()
             );
             let redis = node(None, |_| {
                 let mut words = words(&line);
-                words.insert(1, String::new());
+                // An empty argument cannot be written in a line.
+                let save = words.iter().position(|word| word == "--save").expect("it is in the line");
+                words.insert(save + 1, String::new());
                 words.extend(arguments.iter().map(|argument| (*argument).to_owned()));
                 words
             })
             .await;
             ids.push(redis.command(&["CLUSTER", "MYID"]).await);
+            if let Some(proxy) = proxies.get(number) {
+                proxy.lead_to(SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port())));
+            }
             nodes.push(redis);
             buses.push(bus);
         }
         for (number, node) in nodes.iter().enumerate() {
             let _: String = node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await;
-            let (port, bus) = (nodes[0].port().to_string(), buses[0].to_string());
+            let port = proxies.first().map_or(nodes[0].port(), |proxy| proxy.address().port());
+            let (port, bus) = (port.to_string(), buses[0].to_string());
             let _: String = node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
         }
         for (number, node) in nodes.iter().take(MASTERS).enumerate() {
             let [from, to] = [number, number + 1].map(|part| part * SLOTS / MASTERS);
             let _: String = node.command(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &(to - 1).to_string()]).await;
         }
-        let all = Self { nodes, ids };
+        let all = Self { nodes, proxies, ids };
         eventually("the nodes have met", async || all.all_say("cluster_known_nodes", &NODES.to_string()).await).await;
         for number in MASTERS..NODES {
             let master = &all.ids[number - MASTERS];
@@ -102,7 +135,9 @@ impl Cluster {
 
     /// What sessiond is told: half of the nodes, as an operator would write it.
     pub fn url(&self) -> String {
-        let some: Vec<_> = self.nodes.iter().step_by(2).map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let port = |number: usize| self.proxies.get(number).map(|proxy| proxy.address().port());
+        let some = (0..NODES).step_by(2).map(|number| port(number).unwrap_or(self.nodes[number].port()));
+        let some: Vec<_> = some.map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis+cluster://{}", some.join(","))
     }
 
@@ -117,6 +152,18 @@ impl Cluster {
         masters
     }
 
+    /// Whether there are three masters, and each says that all slots are served.
+    pub async fn is_served(&self) -> bool {
+        let masters = self.masters().await;
+        for number in &masters {
+            let info = self.nodes[*number].try_command::<String>(&["CLUSTER", "INFO"]).await;
+            if !info.is_ok_and(|info| told(&info, "cluster_state").as_deref() == Some("ok")) {
+                return false;
+            }
+        }
+        masters.len() == MASTERS
+    }
+
     /// The number of a replica of this master.
     pub async fn replica_of(&self, master: usize) -> usize {
         let replicas: Vec<String> = self.nodes[master].command(&["CLUSTER", "REPLICAS", &self.ids[master]]).await;
@@ -127,6 +174,11 @@ impl Cluster {
     /// A node, by its number.
     pub fn node(&self, number: usize) -> &TestRedis {
         &self.nodes[number]
+    }
+
+    /// The proxy in front of a node.
+    pub fn proxy(&self, number: usize) -> &Proxy {
+        &self.proxies[number]
     }
 
     /// Asks a replica to take its master's place, in peace.

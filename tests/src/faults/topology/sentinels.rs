@@ -1,13 +1,18 @@
 //! Three Sentinels, a master and two replicas, each of the three behind a proxy: so a master can be cut off from the other
 //! nodes while clients still reach it, and the other way round.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use futures_util::StreamExt;
 use rustix::process::Signal;
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{is_master, node, told, words};
 use crate::{
-    Dice, TestRedis, eventually,
+    Dice, PATIENCE, TestRedis, eventually,
     faults::proxy::{NODES, Proxy, Weather},
 };
 
@@ -16,6 +21,20 @@ pub const DOWN_AFTER: Duration = Duration::from_millis(1000);
 
 /// A user of the Sentinels, without a password.
 const OPERATOR: &str = "operator";
+/// When the Sentinels announced a new master.
+pub struct Announcements {
+    first: watch::Receiver<Option<Instant>>,
+    _listening: JoinSet<()>,
+}
+
+impl Announcements {
+    /// When the first Sentinel announced a new master (`+switch-master`). Waits until one has.
+    pub async fn first(&mut self) -> Instant {
+        let first = timeout(PATIENCE, self.first.wait_for(Option::is_some)).await;
+        let first = first.expect("a Sentinel announces a new master").expect("it is listened to");
+        first.expect("it was waited for")
+    }
+}
 
 /// A master, two replicas, and three Sentinels that watch them.
 pub struct Sentinels {
@@ -141,6 +160,34 @@ impl Sentinels {
         new
     }
 
+    /// Subscribes to what the Sentinels announce from now on.
+    pub async fn announcements(&self) -> Announcements {
+        let (sender, first) = watch::channel(None);
+        let mut listening = JoinSet::new();
+        for sentinel in &self.sentinels {
+            let client = redis::Client::open(sentinel.url()).expect("a URL");
+            let mut subscribed = client.get_async_pubsub().await.expect("the Sentinel is up");
+            subscribed.subscribe("+switch-master").await.expect("it can be subscribed to");
+            let sender = sender.clone();
+            listening.spawn(async move {
+                if subscribed.on_message().next().await.is_some() {
+                    let now = Instant::now();
+                    sender.send_if_modified(|first| first.replace(first.unwrap_or(now)).is_none());
+                }
+            });
+        }
+        Announcements { first, _listening: listening }
+    }
+
+    /// Waits until as many replicas follow this node as it needs for a write (`min-replicas-to-write`).
+    pub async fn has_replicas(&self, number: usize) {
+        eventually("the new master has enough replicas to take writes", async || {
+            let info = self.nodes[number].try_command::<String>(&["INFO", "replication"]).await.unwrap_or_default();
+            told(&info, "min_slaves_good_slaves").is_none_or(|good| good != "0")
+        })
+        .await;
+    }
+
     /// A node, by its number.
     pub fn node(&self, number: usize) -> &TestRedis {
         &self.nodes[number]
@@ -159,6 +206,13 @@ impl Sentinels {
     /// Freezes a node, or lets it go on.
     pub fn signal(&self, number: usize, signal: Signal) {
         self.nodes[number].signal(signal);
+    }
+
+    /// Freezes all Sentinels, or lets them go on.
+    pub fn signal_sentinels(&self, signal: Signal) {
+        for sentinel in &self.sentinels {
+            sentinel.signal(signal);
+        }
     }
 
     /// Asks a Sentinel for a failover, as an operator does.

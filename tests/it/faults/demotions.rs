@@ -1,0 +1,368 @@
+//! An endpoint moves to a promoted replica, and the old primary lives on as a replica. Connections that were made before
+//! still lead to it. Only the primary may say that there is no session, and what a replica holds is served for about a
+//! second at most. Reads go through one sessiond, creates and destroys through another one.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::json as j;
+use sessiond_proto::v1::{DestroyRequest, OpenRequest, Session};
+use sessiond_tests::{
+    Calls, Dice, Server, Stub, TestRedis, change, create, eventually,
+    faults::{
+        proxy::{Proxy, Weather},
+        topology::{Cluster, Sentinels},
+    },
+    reserved_port,
+};
+use tokio::{task::JoinSet, time::interval};
+
+use super::{begin, for_a_while, is_long};
+
+/// Sessions that exist before the endpoint moves.
+const SESSIONS: usize = 300;
+
+/// Reads, destroys and creates per second.
+const RATES: [u64; 3] = [200, 20, 20];
+
+/// A read that starts later than this after the old node first reports the role of a replica must not find a session that
+/// was destroyed before the read started.
+const BOUND: Duration = Duration::from_secs(2);
+
+/// How the old primary lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aftermath {
+    /// It replicates from the new primary.
+    Follows,
+    /// It is a replica whose link is down: its data stays as it was.
+    Stale,
+}
+
+/// What is known of one session.
+#[derive(Clone, Copy)]
+struct Fate {
+    created: Instant,
+    destroy_sent: Option<Instant>,
+    destroyed: Option<Instant>,
+}
+
+/// One read that was answered.
+struct Read {
+    id: String,
+    start: Instant,
+    end: Instant,
+    found: bool,
+}
+
+#[derive(Default)]
+struct Ledger {
+    fates: HashMap<String, Fate>,
+    living: Vec<String>,
+    destroyed: Vec<String>,
+    reads: Vec<Read>,
+    unavailable: usize,
+}
+
+type Shared = Arc<Mutex<Ledger>>;
+
+fn lock(ledger: &Shared) -> std::sync::MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn create_one(mut writer: Stub, ledger: Shared) {
+    let Ok(answer) = writer.save(create(j!({"a": 1}))).await else { return };
+    let id = answer.into_inner().session.expect("Save always sets the session").id;
+    let fate = Fate { created: Instant::now(), destroy_sent: None, destroyed: None };
+    let mut ledger = lock(&ledger);
+    ledger.fates.insert(id.clone(), fate);
+    ledger.living.push(id);
+}
+
+async fn destroy_one(mut writer: Stub, ledger: Shared, mut dice: Dice) {
+    let id = {
+        let mut ledger = lock(&ledger);
+        let at = dice.below(ledger.living.len());
+        let id = ledger.living.swap_remove(at);
+        ledger.fates.get_mut(&id).expect("it is known").destroy_sent = Some(Instant::now());
+        id
+    };
+    if writer.destroy(DestroyRequest { id: id.clone(), etag: String::new() }).await.is_ok() {
+        let mut ledger = lock(&ledger);
+        ledger.fates.get_mut(&id).expect("it is known").destroyed = Some(Instant::now());
+        ledger.destroyed.push(id);
+    }
+}
+
+/// Reads a living session or one that was destroyed lately, each half of the time.
+async fn read_one(mut reader: Stub, ledger: Shared, mut dice: Dice) {
+    let id = {
+        let ledger = lock(&ledger);
+        let ids = if dice.once_in(2) && !ledger.destroyed.is_empty() { &ledger.destroyed } else { &ledger.living };
+        ids[ids.len() - 1 - dice.below(ids.len().min(100))].clone()
+    };
+    let start = Instant::now();
+    let answer = reader.open(OpenRequest { id: id.clone(), no_renew: true }).await;
+    let end = Instant::now();
+    match answer {
+        Ok(answer) => {
+            let found = answer.into_inner().session.is_some_and(|session| !session.id.is_empty());
+            lock(&ledger).reads.push(Read { id, start, end, found });
+        }
+        Err(_) => lock(&ledger).unavailable += 1,
+    }
+}
+
+/// Runs the load for as long as `during` takes and gives what became of it.
+async fn under_load<T>(reader: &Server, writer: &Server, dice: &Dice, during: impl Future<Output = T>) -> (Ledger, T) {
+    let ledger = Shared::default();
+    let mut creates = JoinSet::new();
+    for _ in 0..SESSIONS {
+        creates.spawn(create_one(writer.stub(), Arc::clone(&ledger)));
+    }
+    creates.join_all().await;
+    assert_eq!(lock(&ledger).living.len(), SESSIONS, "all is well before the fault");
+    let loads = async {
+        let mut calls = JoinSet::new();
+        let (reader, writer) = (reader.stub(), writer.stub());
+        let [mut reads, mut destroys, mut creates] = RATES.map(|rate| interval(Duration::from_millis(1000 / rate)));
+        for number in 0.. {
+            let (ledger, dice) = (Arc::clone(&ledger), dice.split(number));
+            tokio::select! {
+                _ = reads.tick() => calls.spawn(read_one(reader.clone(), ledger, dice)),
+                _ = destroys.tick() => calls.spawn(destroy_one(writer.clone(), ledger, dice)),
+                _ = creates.tick() => calls.spawn(create_one(writer.clone(), ledger)),
+            };
+            while calls.try_join_next().is_some() {}
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = during => outcome,
+        () = loads => unreachable!("the load has no end"),
+    };
+    let ledger = std::mem::take(&mut *lock(&ledger));
+    (ledger, outcome)
+}
+
+/// Holds what was read against what was written. `demoted` is when the old node first reported the role of a replica.
+fn judge(what: &str, ledger: &Ledger, demoted: Instant) {
+    let (mut lost, mut stale, mut oldest, mut late, mut late_destroyed) = (0, 0, Duration::ZERO, 0, 0);
+    for read in &ledger.reads {
+        let fate = ledger.fates[&read.id];
+        let lived = fate.created < read.start && fate.destroy_sent.is_none_or(|sent| sent > read.end);
+        let was_destroyed = fate.destroyed.is_some_and(|then| then < read.start);
+        let since = read.start.saturating_duration_since(demoted);
+        lost += usize::from(lived && !read.found);
+        if was_destroyed && read.found {
+            oldest = oldest.max(since);
+            stale += usize::from(since > BOUND);
+        }
+        late += usize::from(since > BOUND);
+        late_destroyed += usize::from(since > BOUND && was_destroyed);
+    }
+    println!(
+        "{what}: {} reads answered, {} unavailable; a living session was absent {lost} times; a destroyed one was opened \
+         {stale} times from {BOUND:?} after the demotion (the last such read started {oldest:?} after it; {late} reads \
+         started later than {BOUND:?}, {late_destroyed} of them of destroyed sessions)",
+        ledger.reads.len(),
+        ledger.unavailable
+    );
+    assert!(late_destroyed > 20, "too few reads tell anything: {late_destroyed}");
+    assert_eq!(lost, 0, "a living session was answered as absent");
+    assert_eq!(stale, 0, "a destroyed session was opened");
+}
+
+async fn is_replica(node: &TestRedis) -> bool {
+    let role: Vec<redis::Value> = node.command(&["ROLE"]).await;
+    role[0] == redis::Value::BulkString(b"slave".to_vec())
+}
+
+async fn is_primary(node: &TestRedis) -> bool {
+    let role: Vec<redis::Value> = node.command(&["ROLE"]).await;
+    role[0] == redis::Value::BulkString(b"master".to_vec())
+}
+
+async fn follows(replica: &TestRedis) {
+    eventually("it replicates", async || {
+        replica.command::<String>(&["INFO", "replication"]).await.contains("master_link_status:up")
+    })
+    .await;
+}
+
+/// Hands the role over without loss (`FAILOVER`), moves the endpoint, and cuts the replication link if asked. Gives when the
+/// old primary first reported to be a replica.
+async fn hand_over(old: &TestRedis, new: &TestRedis, announced: u16, endpoint: &Proxy, then: Aftermath) -> Instant {
+    // The old primary knows a moment later than the replica that replication is up.
+    eventually("the failover begins", async || {
+        let failover = ["FAILOVER", "TO", "127.0.0.1", &announced.to_string(), "TIMEOUT", "10000"];
+        old.try_command::<String>(&failover).await.is_ok()
+    })
+    .await;
+    eventually("the roles have changed", async || is_replica(old).await && is_primary(new).await).await;
+    let demoted = Instant::now();
+    if then == Aftermath::Stale {
+        let nobody = reserved_port().to_string();
+        let _: String = old.command(&["REPLICAOF", "127.0.0.1", &nobody]).await;
+    }
+    endpoint.lead_to(([127, 0, 0, 1], new.port()).into());
+    demoted
+}
+
+/// How long the load runs after the endpoint has moved.
+fn time_after() -> Duration {
+    Duration::from_secs(if is_long() { 20 } else { 4 })
+}
+
+async fn with_a_node(then: Aftermath) {
+    let what = format!("node, the old primary: {then:?}");
+    let (_quiet, dice) = begin(&what).await;
+    let (old, new) = (TestRedis::start().await, TestRedis::start().await);
+    let _: String = new.command(&["REPLICAOF", "127.0.0.1", &old.port().to_string()]).await;
+    follows(&new).await;
+    let endpoint = Proxy::to(old.port(), &dice).await;
+    let (reader, writer) = servers(&endpoint.url()).await;
+    let (ledger, demoted) = under_load(&reader, &writer, &dice, async {
+        for_a_while(Duration::from_secs(1)).await;
+        let demoted = hand_over(&old, &new, new.port(), &endpoint, then).await;
+        for_a_while(time_after()).await;
+        demoted
+    })
+    .await;
+    judge(&what, &ledger, demoted);
+}
+
+async fn servers(url: &str) -> (Server, Server) {
+    let arguments = ["--store", url, "--shards", "2"];
+    let (reader, writer) = (Server::start(&arguments).await, Server::start(&arguments).await);
+    reader.ready().await;
+    writer.ready().await;
+    (reader, writer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_moves_from_a_stale_node_hides_no_living_session_and_revives_no_destroyed_one() {
+    with_a_node(Aftermath::Stale).await;
+    if is_long() {
+        with_a_node(Aftermath::Follows).await;
+    }
+}
+
+/// A sessiond whose shard's connection leads to the old primary, which was demoted meanwhile and is stale; one that leads to
+/// the new primary; and when the old one was seen to be a replica.
+struct Behind {
+    behind: Server,
+    ahead: Server,
+    /// Created before the demotion, so that both nodes have it.
+    session: Session,
+    demoted: Instant,
+    _nodes: (TestRedis, TestRedis, Proxy),
+}
+
+impl Behind {
+    /// `settings` are given to the old primary before it is demoted.
+    async fn start(dice: &Dice, settings: &[(&str, &str)]) -> Self {
+        let (old, new) = (TestRedis::start().await, TestRedis::start().await);
+        let _: String = new.command(&["REPLICAOF", "127.0.0.1", &old.port().to_string()]).await;
+        follows(&new).await;
+        let endpoint = Proxy::to(old.port(), dice).await;
+        let behind = Server::start(&["--store", &endpoint.url(), "--shards", "1"]).await;
+        behind.ready().await;
+        let session = behind.stub().store(create(j!({}))).await.expect("it is created at the old primary");
+        assert!(behind.stub().look(&session.id).await.is_some(), "it is there");
+        for (name, value) in settings {
+            let _: String = old.command(&["CONFIG", "SET", name, value]).await;
+        }
+        let demoted = hand_over(&old, &new, new.port(), &endpoint, Aftermath::Stale).await;
+        let ahead = Server::start(&["--store", &new.url(), "--shards", "1"]).await;
+        ahead.ready().await;
+        Self { behind, ahead, session, demoted, _nodes: (old, new, endpoint) }
+    }
+}
+
+/// Every Open finds its session, so no miss and no write tells of the demotion.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_only_finds_sessions_leaves_a_demoted_node_within_a_second() {
+    for is_idle in [false, true] {
+        let (_quiet, dice) = begin(&format!("a shard that only reads, idle: {is_idle}")).await;
+        let world = Behind::start(&dice, &[]).await;
+        let mut stub = world.behind.stub();
+        world.ahead.stub().end(&world.session.id).await.expect("it is destroyed at the new primary");
+        if is_idle {
+            // An idle connection is not polled: the first Open on it must tell by itself.
+            tokio::time::sleep_until((world.demoted + Duration::from_millis(1100)).into()).await;
+        }
+        let mut last = Duration::ZERO;
+        eventually("it is not found", async || {
+            let start = world.demoted.elapsed();
+            let found = stub.look(&world.session.id).await.is_some();
+            last = if found { start } else { last };
+            !found
+        })
+        .await;
+        println!("idle: {is_idle}: the last Open that found it began {last:?} after the demotion");
+        assert!(last <= Duration::from_millis(1100), "{last:?}");
+    }
+}
+
+/// A replica that may be written to (`replica-read-only no`) runs every script, and one that is out of memory too, as far as
+/// the script writes nothing: it does not know the session that was created at the new primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_may_be_written_to_denies_no_session_and_acknowledges_no_logout() {
+    let writable = [("replica-read-only", "no"), ("replica-ignore-maxmemory", "no"), ("maxmemory", "1")];
+    for settings in [&writable[..1], &writable] {
+        let (_quiet, dice) = begin(&format!("a writable replica, {settings:?}")).await;
+        let world = Behind::start(&dice, settings).await;
+        let (mut stub, mut ahead) = (world.behind.stub(), world.ahead.stub());
+        let saved = ahead.store(create(j!({}))).await.expect("it is created");
+        let destroyed = ahead.store(create(j!({}))).await.expect("it is created");
+        stub.end(&destroyed.id).await.expect("it is destroyed");
+        assert!(ahead.look(&destroyed.id).await.is_none(), "{settings:?}: the logout was only acknowledged");
+        let answer = stub.store(change(&saved, &["a"], j!({"a": 1}))).await;
+        assert!(answer.is_ok(), "{settings:?}: {answer:?}");
+    }
+}
+
+/// The Sentinels stand still, so that nobody but the node itself tells that it was demoted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_demoted_behind_the_sentinels_back_hides_and_revives_no_session() {
+    let what = "Sentinel, the old primary: Stale";
+    let (_quiet, dice) = begin(what).await;
+    let all = Sentinels::start(&[], &dice).await;
+    let (reader, writer) = servers(&all.url()).await;
+    let (old, new) = (all.node(0), all.node(1));
+    let (ledger, demoted) = under_load(&reader, &writer, &dice, async {
+        for_a_while(Duration::from_secs(1)).await;
+        all.signal_sentinels(Signal::STOP);
+        let announced = all.proxy(1).address().port();
+        let demoted = hand_over(old, new, announced, all.proxy(0), Aftermath::Stale).await;
+        for_a_while(time_after()).await;
+        demoted
+    })
+    .await;
+    all.signal_sentinels(Signal::CONT);
+    judge(what, &ledger, demoted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_whose_endpoint_moves_hides_no_living_session_and_revives_no_destroyed_one() {
+    let what = "cluster, the old primary: Stale";
+    let (_quiet, dice) = begin(what).await;
+    let all = Cluster::start_behind_proxies(&[], &dice).await;
+    let (reader, writer) = servers(&all.url()).await;
+    let replica = all.replica_of(0).await;
+    let (ledger, demoted) = under_load(&reader, &writer, &dice, async {
+        for_a_while(Duration::from_secs(1)).await;
+        all.failover(replica).await;
+        eventually("the old primary is a replica", async || is_replica(all.node(0)).await).await;
+        let demoted = Instant::now();
+        all.proxy(replica).nodes(Weather::Cut);
+        all.proxy(0).lead_to(([127, 0, 0, 1], all.node(replica).port()).into());
+        for_a_while(time_after()).await;
+        demoted
+    })
+    .await;
+    judge(what, &ledger, demoted);
+}
