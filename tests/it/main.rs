@@ -8,6 +8,7 @@
 mod actix;
 mod blocking;
 mod browser;
+mod careless;
 mod client;
 mod errors;
 mod faults;
@@ -18,6 +19,7 @@ mod papers;
 mod promises;
 mod races;
 mod raw;
+mod readers;
 mod redis;
 mod running;
 mod stores;
