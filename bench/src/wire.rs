@@ -107,7 +107,8 @@ fn save(id: String, data: Struct, changed_keys: Vec<String>) -> Bytes {
     // Whatever its version is: many callers save the same session here, and no one shall be refused.
     let etag = if id.is_empty() { String::new() } else { "*".to_owned() };
     let session = Session { id, etag, data: Some(RawStruct::from(data)), ..Default::default() };
-    framed(&SaveRequest { session: Some(session), changed_keys, omit_data: true, ..Default::default() })
+    let replace_all = changed_keys.is_empty();
+    framed(&SaveRequest { session: Some(session), changed_keys, replace_all, omit_data: true, ..Default::default() })
 }
 
 /// A Destroy of this one.

@@ -1,6 +1,7 @@
 //! What is refused, with which code and reason, and that nothing is written then.
 //!
 //! - `data`: sizes, depths, and bytes that are no JSON object.
+//! - `modes`: how an update says what it changes, and that nothing is ever emptied by omission.
 //! - `fields`: every other field, and what a cookie could carry.
 //! - `bytes`: requests that are none.
 //! - `outages`: a store that is dead, frozen or full, a server that has too much to do; and every reason there is.
@@ -8,6 +9,7 @@
 mod bytes;
 mod data;
 mod fields;
+mod modes;
 pub(crate) mod outages;
 
 use serde_json::json as j;

@@ -89,10 +89,12 @@ class Stranger:
         return self.told(answer.session)
 
     def save(self, order):
-        request = self.messages.SaveRequest(changed_keys=order.get("changed_keys", []))
+        how = {name: order[name] for name in ("changed_keys", "removed_keys", "replace_all") if name in order}
+        request = self.messages.SaveRequest(**how)
         request.session.id, request.session.etag = order.get("id", ""), order.get("etag", "")
-        request.session.data.SetInParent()
-        fill_object(request.session.data, order["data"])
+        if order["data"] is not None:
+            request.session.data.SetInParent()
+            fill_object(request.session.data, order["data"])
         return self.told(self.stub.Save(request).session)
 
     def reads_a_key_that_is_missing(self, order):
@@ -105,7 +107,7 @@ class Stranger:
             with contextlib.suppress(ValueError):
                 session.data["no such key"]
         inserted = len(session.data.fields) - held
-        request = self.messages.SaveRequest(session=session)
+        request = self.messages.SaveRequest(session=session, replace_all=True)
         return {"inserted": inserted, **self.told(self.stub.Save(request).session)}
 
 

@@ -176,7 +176,8 @@ impl Calls for Stub {
     }
 }
 
-/// The reason that an error gives, as in `error_reason.proto`. Every error of the service has one, with its domain.
+/// The reason that an error gives, as in `error_reason.proto`. Every error of the service has one, in its ErrorInfo with the
+/// service's domain and as plain text in the trailer `sessiond-reason`.
 pub fn reason(status: &Status) -> String {
     let details = status.get_error_details_vec();
     let infos = details.into_iter().filter_map(|detail| match detail {
@@ -187,5 +188,7 @@ pub fn reason(status: &Status) -> String {
         panic!("not exactly one ErrorInfo in {status:?}")
     };
     assert_eq!(info.domain, "sessiond");
+    let trailer = status.metadata().get("sessiond-reason").map(|reason| reason.to_str().expect("plain text"));
+    assert_eq!(trailer, Some(&info.reason[..]), "the trailer repeats the reason");
     info.reason
 }

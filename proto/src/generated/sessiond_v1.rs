@@ -74,7 +74,8 @@ pub struct SaveRequest {
     /// `id` set updates that session. `data` is then read only with `changed_keys` (those keys) or with `replace_all` (the whole
     /// map); `data` with neither is INVALID_ARGUMENT, because "nothing changed" and "remove everything" would look alike.
     /// `etag` is the one that Open or the last Save gave. Empty means `*`: whatever version is stored (RFC 9110, If-Match);
-    /// with `replace_all` it is required, and `*` must be written out. An unreadable etag counts as stale.
+    /// with `replace_all` it is required, and `*` must be written out. A stale etag is ABORTED, except with `changed_keys` or
+    /// `removed_keys`, which apply to every version. An unreadable etag counts as stale.
     #[prost(message, optional, tag = "1")]
     pub session: ::core::option::Option<Session>,
     /// changed_keys names the top-level keys of `data` to store. Every other key keeps its stored value, and whatever else

@@ -1,26 +1,22 @@
 //! Protobuf to nouns and back. Every wrong field of a request is named at once; past this file there is no protobuf.
+//! `change` reads the fields of a Save that say what becomes of the data.
+
+mod change;
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use sessiond_proto::{RawStruct, v1};
 use uuid::Uuid;
 
-use super::value;
+use self::change::RequestedChange;
 use crate::{
     rules::{Limits, SaveCommand, Session, Target},
-    session::{Data, Entry, Etag, KeyChange, MAX_SUBJECT_BYTES, RequestId, SessionId, Time, millis},
+    session::{Etag, MAX_SUBJECT_BYTES, RequestId, SessionId, Time, millis},
     store::{Change, Expected},
 };
 
-/// The most names in `changed_keys`, and in `removed_keys`.
-const MAX_KEYS: usize = 1024;
-
 /// The shortest idle timeout and the shortest lifetime.
 const MIN_SPAN: Duration = Duration::from_secs(1);
-
-/// How many wrong names a violation lists.
-const MAX_LISTED: usize = 5;
 
 /// Why a request cannot be carried out as it stands.
 #[derive(Debug)]
@@ -67,10 +63,10 @@ pub(super) fn save(request: v1::SaveRequest, limits: &Limits) -> Result<SaveComm
     let lifetime = request.lifetime.and_then(|span| duration(span, "lifetime", &mut wrong));
     let request_id = request_id(&request.request_id, &mut wrong);
     let session = request.session.unwrap_or_default();
-    let asked = AskedChange {
+    let asked = RequestedChange {
         data: session.data.map(RawStruct::into_bytes),
-        changed_keys: keys("changed_keys", request.changed_keys, &mut wrong),
-        removed_keys: keys("removed_keys", request.removed_keys, &mut wrong),
+        changed_keys: request.changed_keys,
+        removed_keys: request.removed_keys,
         replace_all: request.replace_all,
     };
     let max_bytes = limits.max_session_bytes;
@@ -112,138 +108,6 @@ pub(super) fn save(request: v1::SaveRequest, limits: &Limits) -> Result<SaveComm
     }
     let subject = request.subject.map(String::into_boxed_str);
     Ok(SaveCommand { target, subject, idle_timeout, lifetime, request_id, omit_data: request.omit_data })
-}
-
-/// The fields that say what becomes of the data. Names are sorted, each there once.
-struct AskedChange {
-    data: Option<Bytes>,
-    changed_keys: Vec<String>,
-    removed_keys: Vec<String>,
-    replace_all: bool,
-}
-
-impl AskedChange {
-    /// The data of a new session. `changed_keys` only has to fit it; the other fields mean nothing here.
-    fn create(self, max_bytes: usize, wrong: &mut Violations) -> Result<Data, Unreadable> {
-        let body = self.data.unwrap_or_default();
-        let Some(entries) = entries(&body, wrong) else { return Ok(Data::default()) };
-        require_held(&self.changed_keys, &entries, wrong);
-        whole(&entries, max_bytes)
-    }
-
-    /// What an update does to the data. A mode is never guessed: data that no field says how to read is refused.
-    fn update(self, max_bytes: usize, wrong: &mut Violations) -> Result<Change, Unreadable> {
-        let merges = !self.changed_keys.is_empty() || !self.removed_keys.is_empty();
-        if self.replace_all && merges {
-            wrong.add("replace_all", "replaces the whole map: send it without changed_keys and removed_keys");
-        }
-        let both = self.changed_keys.iter().filter(|key| self.removed_keys.binary_search(key).is_ok());
-        if let Some(both) = list(both) {
-            wrong.add("removed_keys", format!("names {both}, as changed_keys does: a key is either stored or removed"));
-        }
-        let Some(body) = self.data else {
-            if self.replace_all {
-                wrong.add("session.data", "is required with replace_all: an empty map removes every key");
-            }
-            if !self.changed_keys.is_empty() {
-                wrong.add("session.data", "is required with changed_keys: to remove keys, name them in removed_keys");
-            }
-            return Ok(if merges { merge(&[], self.changed_keys, self.removed_keys) } else { Change::Keep });
-        };
-        if self.changed_keys.is_empty() && !self.replace_all {
-            let meant = match (self.removed_keys.is_empty(), body.is_empty()) {
-                (false, _) => {
-                    "leave data unset if only the removed_keys change, or name the keys to store in changed_keys"
-                }
-                (true, true) => "leave data unset if nothing in it changed; to remove every key, set replace_all",
-                (true, false) => {
-                    "name the keys that changed in changed_keys; to replace the whole map, set replace_all; if nothing \
-                     in it changed, leave data unset"
-                }
-            };
-            let why = "is set, but neither changed_keys nor replace_all says what to store of it";
-            wrong.add("session.data", format!("{why}: {meant}"));
-            return Ok(Change::Keep);
-        }
-        let Some(entries) = entries(&body, wrong) else { return Ok(Change::Keep) };
-        if self.replace_all {
-            return whole(&entries, max_bytes).map(Change::Replace);
-        }
-        require_held(&self.changed_keys, &entries, wrong);
-        let change = merge(&entries, self.changed_keys, self.removed_keys);
-        let Change::Merge(changes) = &change else { return Ok(change) };
-        let bytes: usize = changes.iter().filter_map(|change| change.entry.as_ref()).map(Bytes::len).sum();
-        if bytes > max_bytes { Err(Unreadable::TooLarge(max_bytes)) } else { Ok(change) }
-    }
-}
-
-/// Names sorted, each once; too many are refused.
-fn keys(field: &str, mut names: Vec<String>, wrong: &mut Violations) -> Vec<String> {
-    if names.len() > MAX_KEYS {
-        wrong.add(field, format!("has more than {MAX_KEYS} names: to replace the whole map, set replace_all"));
-        names.clear();
-    }
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-/// The entries of the data, sorted by key; `None` if they are refused.
-fn entries<'a>(body: &'a [u8], wrong: &mut Violations) -> Option<Vec<Entry<'a>>> {
-    let sorted = value::entries(body).and_then(|mut entries| {
-        entries.sort_unstable_by_key(|entry| entry.key);
-        match entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
-            Some(twice) => Err(value::Problem::new("is there twice: send each key once").inside(twice[0].key)),
-            None => Ok(entries),
-        }
-    });
-    sorted.inspect_err(|problem| wrong.add(problem.field("session.data"), problem.why)).ok()
-}
-
-/// The data made of all these entries.
-fn whole(entries: &[Entry<'_>], max_bytes: usize) -> Result<Data, Unreadable> {
-    let data = Data::from_entries(entries.iter().copied());
-    if data.len() > max_bytes { Err(Unreadable::TooLarge(max_bytes)) } else { Ok(data) }
-}
-
-/// The entry of a key; entries are sorted.
-fn held<'e, 'a>(key: &str, entries: &'e [Entry<'a>]) -> Option<&'e Entry<'a>> {
-    entries.binary_search_by_key(&key.as_bytes(), |entry| entry.key).ok().map(|at| &entries[at])
-}
-
-/// Every name in `changed_keys` must be a key of the data, so that a misspelled name or a lost value never removes anything.
-fn require_held(changed_keys: &[String], entries: &[Entry<'_>], wrong: &mut Violations) {
-    if let Some(lacking) = list(changed_keys.iter().filter(|key| held(key, entries).is_none())) {
-        let advice = "send the value, or name the key in removed_keys to remove it";
-        wrong.add("changed_keys", format!("names {lacking}, which session.data does not hold: {advice}"));
-    }
-}
-
-/// The changes key by key, sorted by key.
-fn merge(entries: &[Entry<'_>], changed_keys: Vec<String>, removed_keys: Vec<String>) -> Change {
-    let stored =
-        changed_keys.into_iter().map(|key| KeyChange { entry: held(&key, entries).map(framed), key: key.into() });
-    let removed = removed_keys.into_iter().map(|key| KeyChange { entry: None, key: key.into() });
-    let mut changes: Vec<_> = stored.chain(removed).collect();
-    changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    Change::Merge(changes)
-}
-
-/// The first of these keys in quotes, and how many more there are; `None` if there are none.
-fn list<'a>(keys: impl Iterator<Item = &'a String>) -> Option<String> {
-    let mut keys = keys.map(|key| format!("{:?}", value::shortened(key)));
-    let shown: Vec<_> = keys.by_ref().take(MAX_LISTED).collect();
-    let more = match keys.count() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    (!shown.is_empty()).then(|| shown.join(", ") + &more)
-}
-
-fn framed(entry: &Entry<'_>) -> Bytes {
-    let mut bytes = BytesMut::new();
-    entry.frame(&mut bytes);
-    bytes.freeze()
 }
 
 fn duration(asked: prost_types::Duration, field: &str, wrong: &mut Violations) -> Option<Duration> {

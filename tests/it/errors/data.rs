@@ -43,14 +43,14 @@ fn sized(key: &str, size: usize) -> serde_json::Value {
 
 fn raw(session: &Session, body: &[u8]) -> SaveRequest {
     let data = Some(RawStruct::from(Bytes::copy_from_slice(body)));
-    SaveRequest { session: Some(Session { data, ..session.clone() }), ..Default::default() }
+    SaveRequest { session: Some(Session { data, ..session.clone() }), replace_all: true, ..Default::default() }
 }
 
 impl Bystander {
     /// Whichever way these bytes come as data, they are refused for this field, with these words.
     async fn refuses_data(&mut self, body: impl AsRef<[u8]>, field: &str, says: &str) {
         let (body, session) = (body.as_ref(), self.session.clone());
-        let changing = SaveRequest { changed_keys: vec!["a".to_owned()], ..raw(&session, body) };
+        let changing = SaveRequest { changed_keys: vec!["a".to_owned()], replace_all: false, ..raw(&session, body) };
         for request in [raw(&Session::default(), body), raw(&session, body), changing] {
             let status = self.refuses(request, &[field]).await;
             assert!(status.message().contains(says), "{}", status.message());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json as j;
 use sessiond_proto::v1::{OpenRequest, SaveRequest, Session};
-use sessiond_tests::{Calls, Stub, World, change, create, eventually, on_both_stores, poll_pause, replace};
+use sessiond_tests::{Calls, Stub, World, change, create, eventually, keep, on_both_stores, poll_pause, replace};
 
 use super::{open, stored};
 
@@ -16,6 +16,9 @@ on_both_stores!(
     p6_renewals_are_at_least_a_tenth_of_the_life_apart,
     p6_an_idle_timeout_above_the_ceiling_is_cut_and_told,
     p6_a_shorter_idle_timeout_holds_at_once,
+    p6_a_new_session_ends_with_the_lifetime_that_its_caller_chose,
+    p6_a_lifetime_on_an_update_only_brings_the_end_nearer,
+    p6_a_login_begins_the_lifetime_that_its_caller_chose,
 );
 
 /// The same with an absolute lifetime of 3 s.
@@ -25,6 +28,7 @@ mod three_seconds {
     on_both_stores!(
         with ["--max-lifetime", "3s", "--idle-timeout", "2s"],
         p6_a_session_ends_with_its_lifetime_however_busy_it_is,
+        p6_a_lifetime_above_the_ceiling_is_cut,
         p6_a_login_begins_a_new_lifetime_and_another_rotate_does_not,
         p6_nothing_is_renewed_once_the_lifetime_is_the_limit,
     );
@@ -130,6 +134,78 @@ async fn p6_a_save_renews_and_its_repeat_does_not(world: World) {
     while Instant::now() < until {
         assert_eq!(stub.store(save.clone()).await.unwrap().expire_time, saved.expire_time);
     }
+}
+
+/// When the session was created, in milliseconds.
+fn made(session: &Session) -> i64 {
+    let time = session.create_time.as_ref().expect("it is there");
+    time.seconds * 1000 + i64::from(time.nanos) / 1_000_000
+}
+
+async fn p6_a_new_session_ends_with_the_lifetime_that_its_caller_chose(world: World) {
+    let mut stub = world.stub();
+    let request = SaveRequest { lifetime: seconds(2), ..create(j!({})) };
+    let (session, began) = begin(&mut stub, request).await;
+    assert_eq!(end(&session) - made(&session), 2000, "although its idle timeout is a day");
+    let mut saver = world.stub();
+    let ends = began.ends_after(Duration::from_secs(2), async || {
+        stub.store(change(&session, &["n"], j!({"n": 1}))).await.is_ok() & saver.look(&session.id).await.is_some()
+    });
+    ends.await;
+}
+
+async fn p6_a_lifetime_on_an_update_only_brings_the_end_nearer(world: World) {
+    let mut stub = world.stub();
+    let session = stub.store(SaveRequest { lifetime: seconds(600), ..create(j!({})) }).await.unwrap();
+    let session = Session { etag: String::new(), ..session };
+    let deadline = made(&session) + 600_000;
+    for request in [
+        keep(&session),
+        change(&session, &["a"], j!({"a": 1})),
+        replace(&Session { etag: "*".to_owned(), ..session.clone() }, j!({})),
+        // A rotate that signs nobody in is no new session.
+        SaveRequest { subject: Some(String::new()), ..keep(&session) },
+    ] {
+        let longer = SaveRequest { lifetime: seconds(3600), ..request };
+        assert_eq!(end(&stub.store(longer).await.unwrap()), deadline, "it is not extended");
+    }
+    let rotate = SaveRequest { rotate: true, lifetime: seconds(3600), ..keep(&session) };
+    let session = Session { etag: String::new(), ..stub.store(rotate).await.unwrap() };
+    assert_eq!(end(&session), deadline, "nor by a rotate");
+    let shorter = stub.store(SaveRequest { lifetime: seconds(60), ..keep(&session) }).await.unwrap();
+    let nearer = end(&shorter);
+    assert!(nearer < deadline - 500_000, "60 s from now, not {} ms", nearer - made(&session));
+    let unset = stub.store(change(&session, &["a"], j!({"a": 2}))).await.unwrap();
+    assert_eq!(end(&unset), nearer, "unset keeps it");
+}
+
+async fn p6_a_login_begins_the_lifetime_that_its_caller_chose(world: World) {
+    let mut stub = world.stub();
+    let session = stub.store(SaveRequest { lifetime: seconds(60), ..create(j!({})) }).await.unwrap();
+    let login = |session: &Session, lifetime| SaveRequest {
+        rotate: true,
+        subject: Some("ada".to_owned()),
+        lifetime,
+        ..keep(session)
+    };
+    let longer = stub.store(login(&session, seconds(600))).await.unwrap();
+    assert!((600_000..700_000).contains(&(end(&longer) - made(&session))));
+    let shorter = stub.store(login(&longer, seconds(30))).await.unwrap();
+    assert!(end(&shorter) < end(&longer), "a new lifetime may be shorter, too");
+    let servers = stub.store(login(&shorter, None)).await.unwrap();
+    assert!(end(&servers) - made(&session) >= 24 * 3_600_000, "unset is the server's");
+}
+
+async fn p6_a_lifetime_above_the_ceiling_is_cut(world: World) {
+    let mut stub = world.stub();
+    let idle_timeout = seconds(3600);
+    let long = SaveRequest { lifetime: seconds(315_576_000_000), idle_timeout, ..create(j!({})) };
+    let session = stub.store(long.clone()).await.unwrap();
+    assert_eq!(end(&session) - made(&session), 3000);
+    let login =
+        SaveRequest { rotate: true, subject: Some("ada".to_owned()), lifetime: long.lifetime, ..keep(&session) };
+    let signed_in = stub.store(login).await.unwrap();
+    assert!(end(&signed_in) <= end(&session) + 3000 + i64::try_from(sessiond_tests::PATIENCE.as_millis()).unwrap());
 }
 
 /// Whether one session ends later than the other.

@@ -161,8 +161,12 @@ impl Worker<'_> {
 
     async fn whole(&mut self, session: &Session, request: super::Request, data: Data) {
         let seen = self.recorder.seen(session);
-        let save =
-            SaveRequest { session: Some(with(session, &data, true)), request_id: request_id(), ..Default::default() };
+        let save = SaveRequest {
+            session: Some(with(session, &data, true)),
+            replace_all: true,
+            request_id: request_id(),
+            ..Default::default()
+        };
         let change = Change::Whole(data);
         let call = Call::Save(Save { request, id: seen.id, expected: Some(seen.etag), change, rotate: false });
         self.save(call, save).await;

@@ -2,7 +2,7 @@
 
 use serde_json::json as j;
 use sessiond_proto::v1::{SaveRequest, Session};
-use sessiond_tests::{Calls, World, again, change, create, on_both_stores, replace};
+use sessiond_tests::{Calls, World, again, change, create, keep, on_both_stores, replace};
 
 use super::{any, others_save, repeatable, same, seconds, version};
 use crate::promises::{open, refused, stored};
@@ -21,17 +21,23 @@ async fn p5_a_repeated_save_has_its_effect_once(world: World) {
     let first = stub.store(create(j!({"n": 0}))).await.unwrap();
     let mut newest = first.clone();
     for omit_data in [false, true] {
-        for kind in ["whole map", "whole map, any version", "changed keys", "changed keys, any version", "only a time"]
-        {
+        for kind in [
+            "whole map",
+            "whole map, any version",
+            "changed keys",
+            "changed keys, any version",
+            "a removed key",
+            "only a lifetime",
+            "only an idle timeout",
+        ] {
             let request = match kind {
                 "whole map" => replace(&newest, j!({"n": kind})),
                 "whole map, any version" => replace(&any(&newest), j!({"n": kind})),
                 "changed keys" => change(&newest, &["n", "m"], j!({"n": kind})),
                 "changed keys, any version" => change(&any(&newest), &["m"], j!({"m": kind})),
-                _ => {
-                    let session = Session { data: None, ..newest.clone() };
-                    SaveRequest { session: Some(session), idle_timeout: seconds(60), ..Default::default() }
-                }
+                "a removed key" => change(&newest, &["m"], j!({})),
+                "only a lifetime" => SaveRequest { lifetime: seconds(3600), ..keep(&newest) },
+                _ => SaveRequest { idle_timeout: seconds(60), ..keep(&newest) },
             };
             let request = repeatable(SaveRequest { omit_data, ..request });
             let lost = stub.store(request.clone()).await.unwrap();
@@ -46,7 +52,7 @@ async fn p5_a_repeated_save_has_its_effect_once(world: World) {
             assert_eq!((&newest.etag, version(&newest)), (&etag, version(&stands)), "{kind}");
         }
     }
-    assert_eq!(version(&newest), 11, "one create and ten Saves");
+    assert_eq!(version(&newest), 15, "one create and fourteen Saves");
 }
 
 async fn p5_a_save_repeated_late_answers_with_what_others_wrote_since(world: World) {
@@ -147,13 +153,16 @@ async fn p5_one_request_id_with_two_payloads_is_two_operations(world: World) {
         with_one_id(change(&first, &["a", "b"], j!({"b": 2}))),
         with_one_id(change(&any(&first), &["c"], j!({"c": 3}))),
         with_one_id(SaveRequest { idle_timeout: seconds(60), ..change(&any(&first), &["c"], j!({"c": 3})) }),
+        with_one_id(SaveRequest { lifetime: seconds(60), ..change(&any(&first), &["c"], j!({"c": 3})) }),
+        with_one_id(change(&any(&first), &["c"], j!({}))),
+        with_one_id(replace(&any(&first), j!({"b": 2, "c": 4}))),
     ];
     for (n, request) in requests.iter().enumerate() {
         stub.store(request.clone()).await.unwrap();
         assert_eq!(version(&open(&mut stub, &first.id).await), n as u64 + 2, "swallowed: none");
     }
     let stands = open(&mut stub, &first.id).await;
-    assert_eq!(stored(&stands), j!({"b": 2, "c": 3}));
+    assert_eq!(stored(&stands), j!({"b": 2, "c": 4}));
     for request in &requests {
         stub.store(again(request)).await.unwrap();
     }
