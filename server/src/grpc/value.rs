@@ -62,7 +62,7 @@ const NO_KIND: &str = "is a value without a kind: reading a missing key inserts 
 const TWO_KINDS: &str = "is a value with more than one kind: set exactly one";
 const DEEP: &str = "nests too deep: 3 for each object and 2 for each list may sum up to 96 (32 objects, or 48 lists)";
 const NOT_FINITE: &str = "is NaN or infinite, which JSON cannot represent: send a string";
-const TWICE: &str = "is a key that occurs twice in its object: send each key once";
+pub(super) const TWICE: &str = "is a key that occurs twice in its object: send each key once";
 const FIELD_TWICE: &str = "has a map entry with its key or its value twice: send each once";
 const NOT_ENTRY: &str = "has a field other than key and value in its map entry, and some protobuf libraries would drop the \
                          entry: send these two fields only";

@@ -306,6 +306,9 @@ pub(super) fn valid(dice: &mut Dice) -> Vec<u8> {
 /// The encoding of a message after some mutations.
 pub(super) fn mutated(dice: &mut Dice) -> Vec<u8> {
     let mut data = object(dice, 3);
+    if dice.once_in(12) {
+        data.push(message(1, vec![text(1, "deep"), message(2, vec![deep(dice)])]));
+    }
     for _ in 0..=dice.below(3) {
         mutate(dice, &mut data);
     }

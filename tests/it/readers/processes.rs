@@ -37,14 +37,13 @@ impl Reader {
 
     /// Go's protobuf library; `None` without Go.
     pub(super) async fn go() -> Option<Self> {
-        let go = env::var_os("SESSIOND_TEST_GO").unwrap_or_else(|| "go".into());
-        let version = Command::new(&go).arg("version").stdout(Stdio::null()).status().await;
+        let version = Command::new("go").arg("version").stdout(Stdio::null()).status().await;
         if !version.is_ok_and(|status| status.success()) {
-            println!("SKIPPED: Go's reader, as there is no `go` on PATH");
+            println!("SKIPPED: the reader in Go, because there is no `go` on PATH");
             return None;
         }
         let program = tests().join("../target/test-go/structs");
-        let mut build = Command::new(go);
+        let mut build = Command::new("go");
         build.args(["build", "-buildvcs=false", "-o"]).arg(&program).arg(".");
         let built = build.current_dir(tests().join("go/structs")).status().await.expect("go starts");
         assert!(built.success(), "tests/go/structs does not build; the first time it downloads its modules");
