@@ -62,7 +62,7 @@ struct Readers {
     others: Vec<Reader>,
     accepted: usize,
     refused: usize,
-    /// Refused messages that two readers read differently.
+    /// Refused messages that are read differently by two readers.
     ambiguous: usize,
     differences: Vec<String>,
 }
@@ -124,8 +124,8 @@ impl Readers {
         let Self { others, accepted, refused, ambiguous, differences } = self;
         let names: Vec<_> = iter::once("prost").chain(others.iter().map(|reader| reader.name)).collect();
         println!(
-            "{what}: {} messages, read by {}: accepted {accepted}, refused {refused} (of which two readers read {ambiguous} \
-             differently), differences {}",
+            "{what}: {} messages, read by {}: accepted {accepted}, refused {refused}, of these ambiguous \
+             {ambiguous}, differences {}",
             accepted + refused,
             names.join(", "),
             differences.len()
