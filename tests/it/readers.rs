@@ -150,8 +150,9 @@ fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
     let in_list = |entries: &[u8]| entry("users", bytes(6, bytes(1, object(entries))));
     let of = |value: &[u8]| entry("a", value);
     let padded = |tag: u8, zeros: usize, rest: &[u8]| [&[tag | 0x80][..], &vec![0x80; zeros - 1], &[0], rest].concat();
-    let strange = entry_of(&[&key, &value, &more]);
     let parts = [text("x"), varint(9, 1), double(11, 1.0), bytes(10, "new")].concat();
+    let deepest = (0..32).fold(parts.clone(), |inner, _| object(entry("k", inner)));
+    let strange = entry_of(&[&key, &value, &more]);
     vec![
         ("an unknown varint in an outer entry", strange.clone(), false),
         ("an unknown varint in a nested entry", deep(&strange), false),
@@ -160,9 +161,14 @@ fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("an unknown string in a nested entry", deep(&entry_of(&[&key, &value, &bytes(3, "x")])), false),
         ("an unknown double in a nested entry", deep(&entry_of(&[&key, &value, &double(15, 1.0)])), false),
         ("a value where an entry ends", deep(&entry_of(&[&key, &value, &text("x")])), false),
-        ("unknown fields in a value", of(&parts), true),
-        ("unknown fields in an object", deep(&[varint(2, 7), entry("b", text("x")), bytes(16, "new")].concat()), true),
-        ("unknown fields in a list", of(&bytes(6, [varint(2, 7), bytes(1, text("x")), double(3, 1.0)].concat())), true),
+        ("unknown fields in a value", of(&parts), false),
+        ("unknown fields in an object", deep(&[varint(2, 7), entry("b", text("x")), bytes(16, "new")].concat()), false),
+        (
+            "unknown fields in a list",
+            of(&bytes(6, [varint(2, 7), bytes(1, text("x")), double(3, 1.0)].concat())),
+            false,
+        ),
+        ("an unknown field as deep as may be", of(&deepest), false),
         ("the value before the key", deep(&entry_of(&[&value, &key])), true),
         ("an entry without a key", deep(&entry_of(&[&value])), true),
         ("an entry without a value", deep(&entry_of(&[&key])), false),

@@ -3,9 +3,9 @@
 //!
 //! `tests/it/readers.rs` compares the validation with three libraries. What it relies on:
 //!
-//! - A map entry holds a key and a value, and nothing else: upb (Python, Ruby, PHP) drops an entry with an unknown field,
-//!   other libraries keep the entry and drop the field.
-//! - In a Struct, a Value or a ListValue an unknown field changes nothing for any reader, so it is kept.
+//! - No message holds an unknown field. upb (Python, Ruby, PHP) drops a map entry with one, other libraries keep the entry; and
+//!   prost refuses any unknown field where nesting has reached its limit. The outermost message is an exception: its unknown
+//!   fields are dropped before this code sees them.
 //! - The order of key and value, a missing key (it is empty) and numbers in more bytes than needed are read alike, within the
 //!   bounds below.
 
@@ -64,8 +64,8 @@ const DEEP: &str = "nests too deep: 3 for each object and 2 for each list may su
 const NOT_FINITE: &str = "is NaN or infinite, which JSON cannot represent: send a string";
 pub(super) const TWICE: &str = "is a key that occurs twice in its object: send each key once";
 const FIELD_TWICE: &str = "has a map entry with its key or its value twice: send each once";
-const NOT_ENTRY: &str = "has a field other than key and value in its map entry, and some protobuf libraries would drop the \
-                         entry: send these two fields only";
+const UNKNOWN: &str = "has an unknown field, which protobuf libraries treat differently: send only the fields that \
+                       google.protobuf.Struct defines";
 const NOT_BOOL: &str = "is a bool_value other than 0 and 1, which protobuf libraries read differently";
 const NOT_NULL: &str = "is a null_value other than NULL_VALUE (0)";
 
@@ -80,7 +80,7 @@ pub(super) fn entries(body: &[u8]) -> Result<Vec<Entry<'_>>, Problem> {
             entries.push(entry);
             return Ok(());
         }
-        known(number == 1)
+        Err(unexpected(number == 1))
     })?;
     Ok(entries)
 }
@@ -94,27 +94,29 @@ enum Field<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The verdict on a field that matched nothing: a known one has the wrong wire type, an unknown one is skipped.
-fn known(known: bool) -> Result<(), Problem> {
-    if known { Err(Problem::new(WIRE)) } else { Ok(()) }
+/// The refusal of a field that does not match: a known one has the wrong wire type.
+fn unexpected(is_known: bool) -> Problem {
+    Problem::new(if is_known { WIRE } else { UNKNOWN })
 }
 
 fn entry(bytes: &[u8]) -> Result<Entry<'_>, Problem> {
-    let (mut key, mut value, mut has_more) = (None, None, false);
+    let (mut key, mut value, mut has_unknown) = (None, None, false);
     fields(bytes, |number, field| match (number, field) {
         (1, Field::Bytes(bytes)) => once(&mut key, bytes),
         (2, Field::Bytes(bytes)) => once(&mut value, bytes),
-        (number, _) => {
-            has_more = true;
-            known(matches!(number, 1 | 2))
+        (1 | 2, _) => Err(unexpected(true)),
+        // The refusal names the key, which may come later.
+        _ => {
+            has_unknown = true;
+            Ok(())
         }
     })?;
     let key = key.unwrap_or_default();
     if str::from_utf8(key).is_err() {
         return Err(Problem::new(KEY_UTF8).inside(key));
     }
-    if has_more {
-        return Err(Problem::new(NOT_ENTRY).inside(key));
+    if has_unknown {
+        return Err(unexpected(false).inside(key));
     }
     let value = value.ok_or_else(|| Problem::new(NO_KIND).inside(key))?;
     Ok(Entry { key, value })
@@ -137,7 +139,7 @@ fn value(bytes: &[u8], depth: usize) -> Result<(), Problem> {
             (5, Field::Bytes(inner)) => object(inner, deeper(depth, OBJECT)?),
             (6, Field::Bytes(inner)) => list(inner, deeper(depth, LIST)?),
             (1 | 4, Field::Varint(_)) | (2, Field::Fixed64(_)) | (3, Field::Bytes(_)) => Ok(()),
-            (number, _) => known((1..=6).contains(&number)),
+            (number, _) => Err(unexpected((1..=6).contains(&number))),
         }
     })?;
     match kinds {
@@ -154,7 +156,7 @@ fn deeper(depth: usize, by: usize) -> Result<usize, Problem> {
 fn object(bytes: &[u8], depth: usize) -> Result<(), Problem> {
     let mut keys = Vec::new();
     fields(bytes, |number, field| {
-        let (1, Field::Bytes(bytes)) = (number, field) else { return known(number == 1) };
+        let (1, Field::Bytes(bytes)) = (number, field) else { return Err(unexpected(number == 1)) };
         let entry = entry(bytes)?;
         keys.push(entry.key);
         value(entry.value, depth).map_err(|problem| problem.inside(entry.key))
@@ -169,7 +171,7 @@ fn object(bytes: &[u8], depth: usize) -> Result<(), Problem> {
 fn list(bytes: &[u8], depth: usize) -> Result<(), Problem> {
     fields(bytes, |number, field| match (number, field) {
         (1, Field::Bytes(bytes)) => value(bytes, depth),
-        (number, _) => known(number == 1),
+        (number, _) => Err(unexpected(number == 1)),
     })
 }
 
@@ -264,14 +266,14 @@ mod tests {
             let (key, value) = (field(1, b"role"), field(2, &[0x20, 1]));
             for parts in [[&key, &value, &more], [&more, &key, &value], [&key, &more, &value]] {
                 let entry = field(1, &parts.map(|part| &part[..]).concat());
-                assert_eq!(problem(&entry), format!("data[\"role\"] {NOT_ENTRY}"));
+                assert_eq!(problem(&entry), format!("data[\"role\"] {UNKNOWN}"));
                 let nested = with_value(&field(5, &entry));
-                assert_eq!(problem(&nested), format!("data[\"k\"][\"role\"] {NOT_ENTRY}"));
+                assert_eq!(problem(&nested), format!("data[\"k\"][\"role\"] {UNKNOWN}"));
                 let listed = with_value(&field(6, &field(1, &field(5, &entry))));
-                assert_eq!(problem(&listed), format!("data[\"k\"][\"role\"] {NOT_ENTRY}"));
+                assert_eq!(problem(&listed), format!("data[\"k\"][\"role\"] {UNKNOWN}"));
             }
         }
-        assert_eq!(problem(&field(1, &[0x18, 1])), format!("data[\"\"] {NOT_ENTRY}"), "neither key nor value");
+        assert_eq!(problem(&field(1, &[0x18, 1])), format!("data[\"\"] {UNKNOWN}"), "neither key nor value");
     }
 
     #[test]
@@ -290,6 +292,10 @@ mod tests {
             (vec![0xa0, 0x80, 0x80, 0x80, 0x80, 0x00, 1], CUT),
             (vec![0x1a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], CUT),
             (vec![0x20, 2], NOT_BOOL),
+            (vec![0x20, 1, 0x38, 1], UNKNOWN),
+            (vec![0x38, 1], UNKNOWN),
+            (field(5, &[0x10, 1]), UNKNOWN),
+            (field(6, &[0x10, 1]), UNKNOWN),
         ] {
             assert_eq!(problem(&with_value(&value)), format!("data[\"k\"] {says}"), "{value:?}");
         }
