@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     metrics::Metrics,
-    rules::{Error, Sessions},
+    rules::{Error, Limits, SaveCommand, Sessions},
     store::Store,
 };
 
@@ -72,7 +72,7 @@ impl<S: Store> Service<S> {
     }
 
     async fn save(&self, call: &Call, request: SaveRequest) -> Result<SaveResponse, Status> {
-        let command = wire::save(request, self.sessions.limits()).map_err(status::unreadable)?;
+        let command = read_save(request, self.sessions.limits())?;
         command.handle().into_iter().for_each(|handle| call.names(handle));
         let session = self.sessions.save(&call.app, command, call.attempt).await;
         let session = session.inspect(|session| call.names(session.id.handle));
@@ -89,6 +89,15 @@ impl<S: Store> Service<S> {
     fn refusal(&self, error: Error) -> Status {
         status::of(error, self.sessions.limits())
     }
+}
+
+/// Reads what a Save asks for. Public only for the test that compares what different protobuf libraries read in its data.
+///
+/// # Errors
+/// INVALID_ARGUMENT, with each wrong field.
+#[doc(hidden)]
+pub fn read_save(request: SaveRequest, limits: &Limits) -> Result<SaveCommand, Status> {
+    wire::save(request, limits).map_err(status::unreadable)
 }
 
 /// What a path says behind the service's name, if it is a path of ours.

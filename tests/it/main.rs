@@ -8,6 +8,7 @@
 mod actix;
 mod blocking;
 mod browser;
+mod careless;
 mod client;
 mod errors;
 mod faults;
@@ -19,6 +20,7 @@ mod promises;
 mod races;
 mod raw;
 mod raw_grpc;
+mod readers;
 mod redis;
 mod running;
 mod stores;

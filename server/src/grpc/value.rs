@@ -1,12 +1,20 @@
-//! Looks through the bytes of a `google.protobuf.Struct` once, on the way in, without building it: after this, every
-//! reader in every language can read it, and all read the same. Nothing after this file looks into a value again.
+//! Validates the encoding of a `google.protobuf.Struct` once, when it arrives, without building it. The protobuf libraries of
+//! all languages can decode what passes, and decode the same values from it. No code after this file parses a value.
+//!
+//! `tests/it/readers.rs` compares the validation with three libraries. What it relies on:
+//!
+//! - No message holds an unknown field. upb (Python, Ruby, PHP) drops a map entry with one, other libraries keep the entry; and
+//!   prost refuses any unknown field where nesting has reached its limit. The outermost message is an exception: its unknown
+//!   fields are dropped before this code sees them.
+//! - The order of key and value, a missing key (it is empty) and numbers in more bytes than needed are read alike, within the
+//!   bounds below.
 
 use std::str;
 
 use crate::session::Entry;
 
-/// How deep values may nest. Python's and prost's readers stop at 100 messages within one another. Four are used up
-/// before the first value (answer, session, data, entry), an object takes three more, a list two.
+/// How deep values may nest. upb and prost stop at 100 nested messages. Four of them are around the first value (answer,
+/// session, data, entry); an object takes three more, a list two.
 const MAX_DEPTH: usize = 96;
 const OBJECT: usize = 3;
 const LIST: usize = 2;
@@ -23,15 +31,15 @@ impl Problem {
         Self { path: String::new(), why }
     }
 
-    /// The problem seen from one key further out.
+    /// The problem with the path extended by the key of the enclosing entry.
     pub(super) fn inside(self, key: &[u8]) -> Self {
         let key = String::from_utf8_lossy(key);
-        // A path is for people: past some length it helps nobody.
+        // The path is for people: cut it at a length that still helps.
         let rest = if self.path.len() > 200 { "…" } else { &self.path };
         Self { path: format!("[{:?}]{rest}", shortened(&key)), ..self }
     }
 
-    /// The path of the wrong value from this field on.
+    /// The path of the wrong value, starting with the name of the field that holds the data.
     pub(super) fn field(&self, field: &str) -> String {
         format!("{field}{}", self.path)
     }
@@ -44,21 +52,26 @@ pub(super) fn shortened(key: &str) -> String {
     shown + dots
 }
 
-const CUT: &str = "ends in the middle or is spelt oddly: these bytes are no google.protobuf.Struct";
-const WIRE: &str = "has a field of the wrong type: these bytes are no google.protobuf.Struct";
-const UTF8: &str = "is not valid UTF-8";
-const NO_KIND: &str = "is a value without a kind: Python inserts one when a missing key is read (test `\"k\" in data` first); for null, set null_value";
-const TWO_KINDS: &str = "is a value with more than one kind";
+const CUT: &str = "is truncated or has an overlong tag, length or number: not a valid google.protobuf.Struct";
+const WIRE: &str = "has a field of the wrong type: not a valid google.protobuf.Struct";
+const KEY_UTF8: &str = "is a key that is not valid UTF-8";
+const UTF8: &str = "is not valid UTF-8: send binary data as text, for example in Base64";
+const NO_KIND: &str = "is a value without a kind: reading a missing key inserts one in some protobuf libraries (test whether the \
+                       key is there first), and an object that was not converted to a Value encodes as one; for null, set \
+                       null_value";
+const TWO_KINDS: &str = "is a value with more than one kind: set exactly one";
 const DEEP: &str = "nests too deep: 3 for each object and 2 for each list may sum up to 96 (32 objects, or 48 lists)";
-const NOT_FINITE: &str = "is NaN or infinite, which JSON cannot hold: send a string";
-const TWICE: &str = "holds a key twice: send each key once";
-const FIELD_TWICE: &str = "has a field twice, where readers differ in which they take";
-const NOT_BOOL: &str = "is a bool_value other than 0 and 1, which readers read differently";
-const NOT_NULL: &str = "is a null_value other than NULL_VALUE";
+const NOT_FINITE: &str = "is NaN or infinite, which JSON cannot represent: send a string";
+pub(super) const TWICE: &str = "is a key that occurs twice in its object: send each key once";
+const FIELD_TWICE: &str = "has a map entry with its key or its value twice: send each once";
+const UNKNOWN: &str = "has an unknown field, which protobuf libraries treat differently: send only the fields that \
+                       google.protobuf.Struct defines";
+const NOT_BOOL: &str = "is a bool_value other than 0 and 1, which protobuf libraries read differently";
+const NOT_NULL: &str = "is a null_value other than NULL_VALUE (0)";
 
-/// The top-level entries, every value checked. Keys may still repeat; the caller sorts and sees.
+/// The top-level entries, with every value checked. Keys may repeat: the caller sorts them and checks.
 pub(super) fn entries(body: &[u8]) -> Result<Vec<Entry<'_>>, Problem> {
-    // Most sessions have no more.
+    // Enough for most sessions.
     let mut entries = Vec::with_capacity(16);
     fields(body, |number, field| {
         if let (1, Field::Bytes(bytes)) = (number, field) {
@@ -67,12 +80,12 @@ pub(super) fn entries(body: &[u8]) -> Result<Vec<Entry<'_>>, Problem> {
             entries.push(entry);
             return Ok(());
         }
-        known(number == 1)
+        Err(unexpected(number == 1))
     })?;
     Ok(entries)
 }
 
-/// One field of a message, with as much of it as matters here.
+/// One field of a message, with the part of its content that the validation needs.
 #[derive(Clone, Copy)]
 enum Field<'a> {
     Varint(u64),
@@ -81,21 +94,29 @@ enum Field<'a> {
     Bytes(&'a [u8]),
 }
 
-/// A field that this reader knows came with another wire type; one that it does not know is passed over.
-fn known(known: bool) -> Result<(), Problem> {
-    if known { Err(Problem::new(WIRE)) } else { Ok(()) }
+/// The refusal of a field that does not match: a known one has the wrong wire type.
+fn unexpected(is_known: bool) -> Problem {
+    Problem::new(if is_known { WIRE } else { UNKNOWN })
 }
 
 fn entry(bytes: &[u8]) -> Result<Entry<'_>, Problem> {
-    let (mut key, mut value) = (None, None);
+    let (mut key, mut value, mut has_unknown) = (None, None, false);
     fields(bytes, |number, field| match (number, field) {
         (1, Field::Bytes(bytes)) => once(&mut key, bytes),
         (2, Field::Bytes(bytes)) => once(&mut value, bytes),
-        (number, _) => known(matches!(number, 1 | 2)),
+        (1 | 2, _) => Err(unexpected(true)),
+        // The refusal names the key, which may come later.
+        _ => {
+            has_unknown = true;
+            Ok(())
+        }
     })?;
     let key = key.unwrap_or_default();
     if str::from_utf8(key).is_err() {
-        return Err(Problem::new("is a key that is not valid UTF-8").inside(key));
+        return Err(Problem::new(KEY_UTF8).inside(key));
+    }
+    if has_unknown {
+        return Err(unexpected(false).inside(key));
     }
     let value = value.ok_or_else(|| Problem::new(NO_KIND).inside(key))?;
     Ok(Entry { key, value })
@@ -105,7 +126,7 @@ fn once<'a>(slot: &mut Option<&'a [u8]>, bytes: &'a [u8]) -> Result<(), Problem>
     if slot.replace(bytes).is_some() { Err(Problem::new(FIELD_TWICE)) } else { Ok(()) }
 }
 
-/// Checks a `google.protobuf.Value` that stands `depth` deep.
+/// Checks a `google.protobuf.Value` at this depth.
 fn value(bytes: &[u8], depth: usize) -> Result<(), Problem> {
     let mut kinds = 0;
     fields(bytes, |number, field| {
@@ -118,7 +139,7 @@ fn value(bytes: &[u8], depth: usize) -> Result<(), Problem> {
             (5, Field::Bytes(inner)) => object(inner, deeper(depth, OBJECT)?),
             (6, Field::Bytes(inner)) => list(inner, deeper(depth, LIST)?),
             (1 | 4, Field::Varint(_)) | (2, Field::Fixed64(_)) | (3, Field::Bytes(_)) => Ok(()),
-            (number, _) => known((1..=6).contains(&number)),
+            (number, _) => Err(unexpected((1..=6).contains(&number))),
         }
     })?;
     match kinds {
@@ -135,7 +156,7 @@ fn deeper(depth: usize, by: usize) -> Result<usize, Problem> {
 fn object(bytes: &[u8], depth: usize) -> Result<(), Problem> {
     let mut keys = Vec::new();
     fields(bytes, |number, field| {
-        let (1, Field::Bytes(bytes)) = (number, field) else { return known(number == 1) };
+        let (1, Field::Bytes(bytes)) = (number, field) else { return Err(unexpected(number == 1)) };
         let entry = entry(bytes)?;
         keys.push(entry.key);
         value(entry.value, depth).map_err(|problem| problem.inside(entry.key))
@@ -150,11 +171,11 @@ fn object(bytes: &[u8], depth: usize) -> Result<(), Problem> {
 fn list(bytes: &[u8], depth: usize) -> Result<(), Problem> {
     fields(bytes, |number, field| match (number, field) {
         (1, Field::Bytes(bytes)) => value(bytes, depth),
-        (number, _) => known(number == 1),
+        (number, _) => Err(unexpected(number == 1)),
     })
 }
 
-/// Goes through a message field by field. Groups, which no reader of today writes, are refused: they nest.
+/// Calls `each` for every field of a message. Groups are refused: no library writes them, and they would nest.
 fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Field<'a>) -> Result<(), Problem>) -> Result<(), Problem> {
     let cut = || Problem::new(CUT);
     while !bytes.is_empty() {
@@ -183,7 +204,7 @@ fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Field<'a>) -> Resul
     Ok(())
 }
 
-/// A tag or a length: spelt in more than five bytes, some readers (Python's among them) refuse the whole message.
+/// A tag or a length. upb refuses a message in which one takes more than five bytes.
 fn short_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     varint(bytes).filter(|(_, rest)| bytes.len() - rest.len() <= 5)
 }
@@ -191,7 +212,7 @@ fn short_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (at, byte) in bytes.iter().enumerate().take(10) {
-        // The tenth byte holds the one bit that is left.
+        // The tenth byte holds the last of the 64 bits.
         if at == 9 && *byte > 1 {
             return None;
         }
@@ -240,6 +261,22 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_field_in_a_map_entry_is_refused_at_every_level() {
+        for more in [vec![0x18, 1], vec![0x1d, 0, 0, 0, 0], vec![0x19, 0, 0, 0, 0, 0, 0, 0, 0], field(3, b"x")] {
+            let (key, value) = (field(1, b"role"), field(2, &[0x20, 1]));
+            for parts in [[&key, &value, &more], [&more, &key, &value], [&key, &more, &value]] {
+                let entry = field(1, &parts.map(|part| &part[..]).concat());
+                assert_eq!(problem(&entry), format!("data[\"role\"] {UNKNOWN}"));
+                let nested = with_value(&field(5, &entry));
+                assert_eq!(problem(&nested), format!("data[\"k\"][\"role\"] {UNKNOWN}"));
+                let listed = with_value(&field(6, &field(1, &field(5, &entry))));
+                assert_eq!(problem(&listed), format!("data[\"k\"][\"role\"] {UNKNOWN}"));
+            }
+        }
+        assert_eq!(problem(&field(1, &[0x18, 1])), format!("data[\"\"] {UNKNOWN}"), "neither key nor value");
+    }
+
+    #[test]
     fn what_readers_would_read_differently_is_refused_by_name() {
         let infinite = [&[0x11][..], &f64::INFINITY.to_le_bytes()].concat();
         let nested = field(5, &[with_value(&[0x20, 1]), with_value(&[0x20, 1])].concat());
@@ -255,9 +292,12 @@ mod tests {
             (vec![0xa0, 0x80, 0x80, 0x80, 0x80, 0x00, 1], CUT),
             (vec![0x1a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], CUT),
             (vec![0x20, 2], NOT_BOOL),
+            (vec![0x20, 1, 0x38, 1], UNKNOWN),
+            (vec![0x38, 1], UNKNOWN),
+            (field(5, &[0x10, 1]), UNKNOWN),
+            (field(6, &[0x10, 1]), UNKNOWN),
         ] {
-            let told = problem(&with_value(&value));
-            assert!(told.starts_with("data[\"k\"] ") && told.ends_with(says), "{value:?}: {told}");
+            assert_eq!(problem(&with_value(&value)), format!("data[\"k\"] {says}"), "{value:?}");
         }
         assert_eq!(problem(&with_value(&nested)), format!("data[\"k\"][\"k\"] {TWICE}"));
         assert!(problem(&field(1, &field(1, b"k"))).contains("without a kind"));

@@ -107,7 +107,7 @@ fn entries<'a>(body: &'a [u8], wrong: &mut Violations) -> Option<Vec<Entry<'a>>>
     let sorted = value::entries(body).and_then(|mut entries| {
         entries.sort_unstable_by_key(|entry| entry.key);
         match entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
-            Some(twice) => Err(value::Problem::new("is there twice: send each key once").inside(twice[0].key)),
+            Some(twice) => Err(value::Problem::new(value::TWICE).inside(twice[0].key)),
             None => Ok(entries),
         }
     });
