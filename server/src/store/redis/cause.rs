@@ -50,7 +50,7 @@ pub(super) fn reply(code: &str, detail: Option<&str>) -> Cow<'static, str> {
     Cow::Owned(code.to_owned())
 }
 
-/// The same, as it lies in a list of replies.
+/// An error reply in a list of replies.
 pub(super) fn server_error(error: &ServerError) -> Cow<'static, str> {
     reply(error.code(), error.details())
 }
@@ -77,7 +77,7 @@ pub(super) fn of_io(error: &io::Error) -> String {
     }
 }
 
-/// A failure while TLS is set up.
+/// A failure of the TLS handshake.
 pub(super) fn of_handshake(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => format!("TLS failed: {}", of_tls(error)),
@@ -103,7 +103,7 @@ fn of_tls(error: &rustls::Error) -> String {
     }
 }
 
-/// Whether these bytes are the begin of a TLS alert: what a port with TLS answers to a client without.
+/// Whether these bytes begin a TLS alert, which a port with TLS may send to a client without.
 pub(super) fn is_tls_alert(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x15, 0x03])
 }

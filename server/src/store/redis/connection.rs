@@ -11,6 +11,7 @@ use std::{
 
 use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tokio::{sync::watch, time::timeout_at};
+use tracing::warn;
 
 use super::{clock::RedisClock, pipe::Pipe, role::Lease, url::Address};
 use crate::session::{Time, millis};
@@ -212,6 +213,7 @@ impl Connection {
     pub(super) fn demoted(&self) {
         // Once only, and not those that were made since.
         if !self.health.retired.swap(true, Ordering::Relaxed) {
+            warn!(address = %self.health.address, "this Redis node is a replica now: dropped all connections to it");
             self.health.group.retire();
         }
     }

@@ -1,6 +1,9 @@
 //! The role of a node: read from the reply to `HELLO`, and trusted for a second. A node that is demoted closes no
 //! connection, and a replica answers a GET: so the role is confirmed again and again while a connection is in use. `HELLO`
-//! needs no right, and every node answers it, also one that loads its data or runs somebody's script.
+//! needs no right, and every node replies to it, also one that loads its data or runs a slow script.
+//!
+//! No task polls the role: the request that needs it carries the `HELLO`. So an idle connection costs nothing, nothing keeps
+//! it alive, and the first request after a pause does not rest on an old role.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -11,16 +14,16 @@ use redis::Value;
 
 use crate::session::millis;
 
-/// What a reply of a primary is based on is no older than this, but for the time that the reply itself takes.
+/// The greatest age of a role that a request may rest on when it is sent.
 const TRUSTED: Duration = Duration::from_secs(1);
 
-/// From this age on the role is confirmed by a request that is sent anyway, so that [`TRUSTED`] is hardly ever reached.
+/// From this age on, one request in each [`SPACING`] carries a `HELLO`, so that [`TRUSTED`] is hardly ever reached.
 const RENEWED: Duration = Duration::from_millis(500);
 
-/// The least time between two such requests, as many are in flight at once.
+/// The least time between two requests that carry a `HELLO`, as many are in flight at once.
 const SPACING: Duration = Duration::from_millis(100);
 
-/// What a node says that it is.
+/// The role that a node reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Primary,
