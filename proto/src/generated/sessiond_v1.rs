@@ -9,7 +9,7 @@ pub struct Session {
     pub id: ::prost::alloc::string::String,
     /// data is what the application keeps: a JSON object. Open always sets it, even empty. Encoded it takes at most
     /// 64 KiB (the server's --max-session-bytes), nests at most 32 objects and 48 lists (3 per object and 2 per list,
-    /// 96 in all), holds no key twice and no NaN or infinity.
+    /// 96 in all), holds no key twice, no NaN or infinity, and no field that google.protobuf.Struct does not define.
     /// Numbers are doubles: an integer above 2^53 is rounded silently, so 64-bit ids travel as strings.
     /// In JSON, `{}` is present and `null` is unset; `{"k": null}` is a key with a real null. In Python, reading a missing
     /// `data\["k"\]` inserts a value without a kind, which Save refuses: test `"k" in data` first. In Go, `Data` and its map
