@@ -30,10 +30,15 @@ pub fn rounds(long: usize) -> usize {
 }
 
 /// Waits until the condition holds, and fails with what was waited for if it does not within [`PATIENCE`].
-pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
+pub async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
+    eventually_within(PATIENCE, what, condition).await;
+}
+
+/// Waits until the condition holds, and fails with what was waited for if it does not within this time.
+pub async fn eventually_within(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + patience;
     while !condition().await {
-        assert!(Instant::now() < until, "waited {PATIENCE:?} in vain: {what}");
+        assert!(Instant::now() < until, "waited {patience:?} in vain: {what}");
         poll_pause().await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use sessiond_tests::{
-    Server, eventually,
+    Server,
     faults::{
         load::{Load, Repeats},
         topology::Sentinels,
@@ -99,7 +99,7 @@ async fn fails_over(fault: Fault, setting: Setting) {
         if fault == Fault::Killed {
             all.come_back(old).await;
         }
-        eventually("the old master follows the new one", async || all.is_whole().await).await;
+        all.whole().await;
         for_a_while(Duration::from_secs(1)).await;
     }
     let ended = load.now();

@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{is_master, node, told, words};
 use crate::{
-    Dice, PATIENCE, TestRedis, eventually,
+    Dice, PATIENCE, TestRedis, eventually, eventually_within,
     faults::proxy::{NODES, Proxy, Weather},
 };
 
@@ -85,7 +85,7 @@ impl Sentinels {
             sentinels.push(node(Some(&conf), |_| words("--sentinel")).await);
         }
         let all = Self { nodes, proxies, sentinels };
-        eventually("the Sentinels know each other and both replicas", async || all.is_whole().await).await;
+        all.whole().await;
         all
     }
 
@@ -105,6 +105,11 @@ impl Sentinels {
             following += usize::from(told(&info, "master_link_status").as_deref() == Some("up"));
         }
         following == 2
+    }
+
+    /// Waits until [`Self::is_whole`]. On a loaded machine the Sentinels take each other for down again and again.
+    pub async fn whole(&self) {
+        eventually_within(3 * PATIENCE, "the Sentinels and all nodes are well", async || self.is_whole().await).await;
     }
 
     /// What sessiond is told.
