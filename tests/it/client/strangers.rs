@@ -39,7 +39,8 @@ async fn says_nothing_of_sessions(client: &SessionClient, who: &str) -> Vec<Erro
         client.destroy(&id()).await.expect_err(who),
     ];
     for error in &errors {
-        let about_no_session = matches!(error, Error::Unavailable { .. } | Error::Unimplemented(_) | Error::Internal(_));
+        let about_no_session =
+            matches!(error, Error::Unavailable { .. } | Error::Unimplemented(_) | Error::Internal(_));
         assert!(about_no_session, "{who}: {}", told(error));
     }
     errors
