@@ -2,12 +2,13 @@
 
 use sessiond_client::{Error, Save};
 use sessiond_proto::v1::ErrorReason;
+use sessiond_tests::refused;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
     patient,
-    scripted::{Scripted, refusal, refusal_by_trailer},
+    scripted::{Scripted, refusal},
     told,
 };
 
@@ -75,11 +76,11 @@ async fn every_reason_of_the_contract_is_the_right_error() {
 async fn a_reason_that_only_the_trailer_gives_is_the_same_error() {
     for (reason, name) in reasons() {
         let (code, expected) = decided(reason);
-        let error = made_of(refusal_by_trailer(code, name)).await;
+        let error = made_of(refused(code, name)).await;
         assert_eq!((kind(&error), error.reason().as_deref()), (expected, Some(name)));
         // Details of something in between are not sessiond's, and hide nothing.
         let theirs = ErrorDetails::with_error_info("THEIRS", "example.com", []);
-        let trailers = refusal_by_trailer(code, name).metadata().clone();
+        let trailers = refused(code, name).metadata().clone();
         let error = made_of(Status::with_error_details_and_metadata(code, "in words", theirs, trailers)).await;
         assert_eq!((kind(&error), error.reason().as_deref()), (expected, Some(name)), "behind a proxy's details");
     }
@@ -117,7 +118,7 @@ async fn an_error_without_sessionds_reason_is_an_outage() {
             Status::new(code, "SESSION_NOT_FOUND"),
             Status::with_error_details(code, "SESSION_NOT_FOUND", theirs),
             refusal(code, ""),
-            refusal_by_trailer(code, ""),
+            refused(code, ""),
         ] {
             let server = Scripted::refusing(status);
             let error = patient(server.address()).save(Save::create()).await.expect_err("it was refused");

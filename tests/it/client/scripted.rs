@@ -17,7 +17,7 @@ use sessiond_proto::v1::{
 use tokio::runtime::Runtime;
 use tonic::{
     Code, Request, Response, Status,
-    metadata::{MetadataMap, MetadataValue},
+    metadata::MetadataMap,
     transport::{Server, ServerTlsConfig, server::TcpIncoming},
 };
 use tonic_types::{ErrorDetails, StatusExt};
@@ -137,13 +137,6 @@ impl Drop for Scripted {
 /// An error as sessiond gives it.
 pub(super) fn refusal(code: Code, reason: &str) -> Status {
     Status::with_error_details(code, "in words", ErrorDetails::with_error_info(reason, "sessiond", []))
-}
-
-/// An error whose reason is only in the trailer: something in between dropped the details.
-pub(super) fn refusal_by_trailer(code: Code, reason: &'static str) -> Status {
-    let mut trailers = MetadataMap::new();
-    trailers.insert("sessiond-reason", MetadataValue::from_static(reason));
-    Status::with_metadata(code, "in words", trailers)
 }
 
 /// An outage as sessiond tells it.
