@@ -87,28 +87,27 @@ pub fn asked(id: &str) -> usize {
 
 /// A Save that makes a session.
 pub fn create(data: Struct) -> Bytes {
-    save(String::new(), data, Vec::new())
+    save("", data, SaveRequest::default())
 }
 
-/// A Save that replaces all data of this one.
+/// A Save that replaces all data of this session, whatever its version is: many callers save the same session here, and none
+/// shall be refused.
 pub fn replace(id: &str, data: Struct) -> Bytes {
-    save(id.to_owned(), data, Vec::new())
+    save(id, data, SaveRequest { replace_all: true, ..Default::default() })
 }
 
 /// A Save that changes one key of this one.
 pub fn change(id: &str, mut data: Struct) -> Bytes {
     let key = "key-4".to_owned();
     data.fields.retain(|name, _| *name == key);
-    save(id.to_owned(), data, vec![key])
+    save(id, data, SaveRequest { changed_keys: vec![key], ..Default::default() })
 }
 
-/// As every library of ours sends it: who saves knows the data, and does not ask for it again.
-fn save(id: String, data: Struct, changed_keys: Vec<String>) -> Bytes {
-    // Whatever its version is: many callers save the same session here, and no one shall be refused.
+/// As our clients send it: they know the data, so the answer leaves it out.
+fn save(id: &str, data: Struct, request: SaveRequest) -> Bytes {
     let etag = if id.is_empty() { String::new() } else { "*".to_owned() };
-    let session = Session { id, etag, data: Some(RawStruct::from(data)), ..Default::default() };
-    let replace_all = changed_keys.is_empty();
-    framed(&SaveRequest { session: Some(session), changed_keys, replace_all, omit_data: true, ..Default::default() })
+    let session = Session { id: id.to_owned(), etag, data: Some(RawStruct::from(data)), ..Default::default() };
+    framed(&SaveRequest { session: Some(session), omit_data: true, ..request })
 }
 
 /// A Destroy of this one.

@@ -25,7 +25,7 @@
 //! | only ids that the service minted (P3) | holds: an id that opens nothing is dropped, and a new session gets a new id. `Session::renew` destroys the old session and makes another. |
 //! | looking costs nothing (P4) | holds: looking writes nothing. But the middleware opens the session for every request with a cookie that it sealed, whether or not a handler asks. |
 //! | retries are safe (P5) | holds |
-//! | time is kept (P6) | holds: the service's idle timeout follows actix-session's TTL (from 1 s to what the service allows), and is counted from the last change, or from the last request with `TtlExtensionPolicy::OnEveryRequest`. The service's absolute lifetime ends a session whatever the TTL says. |
+//! | time is kept (P6) | holds: the service's idle timeout follows actix-session's TTL (from 1 s to what the service allows), and is counted from the last change, or from the last request with `TtlExtensionPolicy::OnEveryRequest`. The absolute lifetime ends a session whatever the TTL says: the service's, or a shorter one ([`lifetime`](SessiondStore::lifetime)). |
 //! | an outage is an outage (P7) | holds, but as 500: the middleware knows no other answer. The cookie stays. |
 //!
 //! (`Session::renew` is three calls, so that it is not atomic: if the service fails between them, the visitor starts anew. The
@@ -61,12 +61,19 @@ type State = HashMap<String, String>;
 #[derive(Clone, Debug)]
 pub struct SessiondStore {
     client: SessionClient,
+    lifetime: Option<Duration>,
 }
 
 impl SessiondStore {
     /// A store over this client.
     pub fn new(client: SessionClient) -> Self {
-        Self { client }
+        Self { client, lifetime: None }
+    }
+
+    /// The absolute lifetime of a new session, however often it is used, instead of the service's maximum
+    /// (`--max-lifetime`): at least 1 s, cut to that maximum. `Session::renew` makes a new session.
+    pub fn lifetime(self, lifetime: Duration) -> Self {
+        Self { lifetime: Some(lifetime), ..self }
     }
 
     /// Saves with this TTL.
@@ -90,7 +97,7 @@ impl SessionStore for SessiondStore {
 
     async fn save(&self, state: State, ttl: &time::Duration) -> Result<SessionKey, SaveError> {
         let data = json::data(state).map_err(SaveError::Serialization)?;
-        let save = Save::create().replace_data(data);
+        let save = Save { lifetime: self.lifetime, ..Save::create() }.replace_data(data);
         let session = self.save_for(save, ttl).await.map_err(|error| SaveError::Other(error.into()))?;
         key(&session.id).map_err(SaveError::Other)
     }

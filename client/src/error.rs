@@ -1,15 +1,21 @@
-//! Why a call did not do what it was asked for, read from the `google.rpc.ErrorInfo` of the answer: the reason decides,
-//! never the text.
+//! Why a call failed. The reason that sessiond gives decides, never the text: it is in the `google.rpc.ErrorInfo` of the
+//! status and in the trailer `sessiond-reason`. A status with neither does not come from sessiond and is an outage.
 
 use std::{error, time::Duration};
 
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use tonic_types::{ErrorDetail, ErrorInfo, StatusExt};
 
 use crate::ValueError;
 
 /// Whatever lies below: kept for a log, not for decisions.
 type Cause = Box<dyn error::Error + Send + Sync>;
+
+/// The domain of sessiond's `ErrorInfo`.
+const DOMAIN: &str = "sessiond";
+
+/// The trailer that repeats the reason as plain text.
+const REASON: &str = "sessiond-reason";
 
 /// How long to wait after an outage that did not say for how long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -18,10 +24,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The service or its store cannot be asked now, or the deadline ran out (UNAVAILABLE, DEADLINE_EXCEEDED, no
-    /// connection). It is an outage and never "no session": answer 503 and leave the cookie alone. A Save that ends so was
-    /// applied or not, or may still be, within the two seconds that the service gives its store once it sees the call: repeat
-    /// it as [`Save::again`](crate::Save::again) does, and it takes effect once.
+    /// An outage: the service or its store is unavailable, the deadline ran out, the connection broke, or something between
+    /// here and the service answered in its place (any status without a reason of sessiond's, except UNIMPLEMENTED). It never
+    /// means "no session": answer 503 and leave the cookie alone. A Save that ends so was applied or not, or may still be,
+    /// within the two seconds that the service gives its store once it sees the call: repeat it as
+    /// [`Save::again`](crate::Save::again) does, and it takes effect once.
     #[error("sessions cannot be reached just now: try again")]
     Unavailable {
         /// When to try again.
@@ -57,7 +64,10 @@ pub enum Error {
     /// The service does not know this caller, or does not allow it this (UNAUTHENTICATED, PERMISSION_DENIED).
     #[error("the service does not let this caller in: check its token")]
     Forbidden(#[source] Cause),
-    /// Anything else: a fault in the service, or something that is not sessiond answers at its address.
+    /// The server does not know the call (UNIMPLEMENTED): it is not sessiond, or an older version of it.
+    #[error("the server at this address does not know the call: it is not sessiond, or an older version of it")]
+    Unimplemented(#[source] Cause),
+    /// Anything else: a fault in the service, an answer that cannot be read, or a reason that this version does not know.
     #[error("the session service failed")]
     Internal(#[source] Cause),
 }
@@ -69,13 +79,13 @@ impl Error {
     }
 
     /// The reason that the service gave, a name from `error_reason.proto`: for logs and for bindings to other languages. `None`
-    /// if it gave none, because the network failed before it, for one.
+    /// if it gave none: the connection broke, for example, or a proxy answered.
     pub fn reason(&self) -> Option<String> {
-        let told = |cause: &Cause| Some(cause.downcast_ref::<Status>()?.get_details_error_info()?.reason);
+        let told = |cause: &Cause| reason_of(cause.downcast_ref::<Status>()?);
         let known = |reason: &str| Some(reason.to_owned());
         match self {
             Self::Unavailable { cause, .. } => cause.as_ref().and_then(told),
-            Self::Forbidden(cause) | Self::Internal(cause) => told(cause),
+            Self::Forbidden(cause) | Self::Unimplemented(cause) | Self::Internal(cause) => told(cause),
             Self::NotFound => known("SESSION_NOT_FOUND"),
             Self::Changed => known("SESSION_CHANGED"),
             Self::OutcomeUnknown => known("OUTCOME_UNKNOWN"),
@@ -99,27 +109,24 @@ fn limit(bytes: &Option<u64>) -> String {
     bytes.map(|bytes| format!(" ({bytes} bytes)")).unwrap_or_default()
 }
 
-/// A status, as the retries look at it.
+/// A failed attempt, as the retries see it.
 pub(crate) struct Failed {
     pub(crate) error: Error,
-    /// Whether it may be repeated: an outage, and not the deadline's.
+    /// Whether the call may be repeated: an outage that may end soon.
     pub(crate) repeatable: bool,
-    /// Whether the service itself said so: then its connection is sound.
-    pub(crate) by_service: bool,
-    /// How long whoever answered asked to wait, be it the service or a proxy in front of it.
+    /// Whether the server did not answer, so that its connection is in doubt.
+    pub(crate) lost: bool,
+    /// How long to wait before a repeat, if the service or a proxy said so.
     pub(crate) asked_to_wait: Option<Duration>,
 }
 
 impl From<Status> for Failed {
     fn from(status: Status) -> Self {
-        let details = status.get_error_details();
-        let info = details.error_info().filter(|info| info.domain == "sessiond");
-        let limit = info.and_then(|info| info.metadata.get("limit_bytes")?.parse().ok());
-        let asked_to_wait = details.retry_info().and_then(|info| info.retry_delay);
+        let asked_to_wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
         let retry_after = asked_to_wait.unwrap_or(RETRY_AFTER);
-        let by_service = info.is_some();
-        let reason = info.map(|info| info.reason.clone()).unwrap_or_default();
         let code = status.code();
+        let Some(reason) = reason_of(&status) else { return Self::without_reason(status, asked_to_wait) };
+        let limit = info_of(&status).and_then(|info| info.metadata.get("limit_bytes")?.parse().ok());
         let error = match reason.as_str() {
             "SESSION_NOT_FOUND" => Error::NotFound,
             "SESSION_CHANGED" => Error::Changed,
@@ -129,19 +136,49 @@ impl From<Status> for Failed {
             "INVALID_FIELD" => Error::Refused(status.message().to_owned()),
             "CALLER_UNKNOWN" | "CALLER_NOT_ALLOWED" => Error::Forbidden(status.into()),
             "INTERNAL" => Error::Internal(status.into()),
-            // A reason that this version does not know, a proxy in between, or no answer at all: the code has to do.
+            // An outage, or a reason that this version does not know.
             _ => match code {
                 Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => outage(retry_after, status),
-                // No answer of the service's own comes without a reason: a connection that broke says these.
-                Code::Unknown | Code::Internal if !by_service => outage(retry_after, status),
-                Code::NotFound if by_service => Error::NotFound,
-                Code::InvalidArgument if by_service => Error::Refused(status.message().to_owned()),
+                Code::NotFound => Error::NotFound,
+                Code::InvalidArgument => Error::Refused(status.message().to_owned()),
                 Code::Unauthenticated | Code::PermissionDenied => Error::Forbidden(status.into()),
                 _ => Error::Internal(status.into()),
             },
         };
-        Self { repeatable: error.is_outage() && code != Code::DeadlineExceeded, by_service, asked_to_wait, error }
+        let repeatable = error.is_outage() && code != Code::DeadlineExceeded;
+        Self { error, repeatable, lost: false, asked_to_wait }
     }
+}
+
+impl Failed {
+    /// A status that does not come from sessiond: the connection broke, or something in between answered.
+    fn without_reason(status: Status, asked_to_wait: Option<Duration>) -> Self {
+        use Code::{Aborted, Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
+        let code = status.code();
+        // A killed server or a broken connection is one of these, by library. Others are a proxy's answer, for which a repeat
+        // a moment later would only be more load.
+        let broken = matches!(code, Cancelled | Unknown | Aborted | Internal | Unavailable);
+        let error = match code {
+            Code::Unimplemented => Error::Unimplemented(status.into()),
+            _ => outage(asked_to_wait.unwrap_or(RETRY_AFTER), status),
+        };
+        Self { error, repeatable: broken, lost: broken || code == DeadlineExceeded, asked_to_wait }
+    }
+}
+
+/// sessiond's `ErrorInfo`; a proxy may have added its own.
+fn info_of(status: &Status) -> Option<ErrorInfo> {
+    status.get_error_details_vec().into_iter().find_map(|detail| match detail {
+        ErrorDetail::ErrorInfo(info) if info.domain == DOMAIN => Some(info),
+        _ => None,
+    })
+}
+
+/// The reason that sessiond gave, in its `ErrorInfo` or else in the trailer.
+fn reason_of(status: &Status) -> Option<String> {
+    let is_given = |reason: &String| !reason.is_empty();
+    let trailer = || Some(status.metadata().get(REASON)?.to_str().ok()?.to_owned());
+    info_of(status).map(|info| info.reason).filter(is_given).or_else(trailer).filter(is_given)
 }
 
 fn outage(retry_after: Duration, status: Status) -> Error {
@@ -200,13 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_is_not_the_services_own_is_the_networks() {
+    fn a_status_without_a_reason_is_an_outage() {
         for code in [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled] {
             let failed = Failed::from(Status::new(code, "broken pipe"));
-            assert!(failed.repeatable && failed.error.is_outage() && !failed.by_service, "{code:?}");
+            assert!(failed.repeatable && failed.error.is_outage() && failed.lost, "{code:?}");
         }
-        // Something else listens there: no reason to believe that the session is gone.
-        assert!(matches!(Failed::from(Status::not_found("nginx")).error, Error::Internal(_)));
-        assert!(matches!(Failed::from(Status::unimplemented("")).error, Error::Internal(_)));
+        // A proxy answered: no reason to believe that the session is gone, nor that the connection is.
+        let failed = Failed::from(Status::not_found("nginx"));
+        assert!(!failed.repeatable && failed.error.is_outage() && !failed.lost);
+        assert!(matches!(Failed::from(Status::unimplemented("")).error, Error::Unimplemented(_)));
     }
 }

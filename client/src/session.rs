@@ -73,13 +73,9 @@ impl Session {
     }
 
     pub(crate) fn into_change(self) -> Save {
-        let Self { id, etag, data, .. } = self;
-        Save::new(Some(Target { id, etag, data }))
+        Save::new(Some(Target::Opened(self)))
     }
 }
-
-/// Whatever version is there (RFC 9110, If-Match).
-pub(crate) const ANY_VERSION: &str = "*";
 
 /// What a Save asks for: a new session ([`Save::create`]) or a change of one ([`Session::change`]).
 ///
@@ -88,7 +84,8 @@ pub(crate) const ANY_VERSION: &str = "*";
 ///
 /// Keys that are [`set`](Self::set) or [`remove`](Self::remove)d are the whole change: every other key keeps what is
 /// stored, whatever others wrote meanwhile. [`replace_data`](Self::replace_data) replaces the whole map, and then fails
-/// with [`Changed`](crate::Error::Changed) if another writer was first.
+/// with [`Changed`](crate::Error::Changed) if another writer was first. A change that sets nothing at all changes nothing:
+/// `SessionClient::save` then returns the session as it was opened, without a call (after [`Save::of`], it opens the session).
 #[must_use = "nothing is saved until `SessionClient::save` is given it"]
 pub struct Save {
     pub(crate) target: Option<Target>,
@@ -96,6 +93,7 @@ pub struct Save {
     pub(crate) rotate: bool,
     pub(crate) subject: Option<String>,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
     pub(crate) operation: Operation,
 }
 
@@ -111,9 +109,10 @@ pub(crate) struct Operation {
 impl Clone for Save {
     /// The same change as an operation of its own: of two that create, each makes a session.
     fn clone(&self) -> Self {
-        let Self { target, content, rotate, subject, idle_timeout, operation: _ } = self;
+        let Self { target, content, rotate, subject, idle_timeout, lifetime, operation: _ } = self;
         let (target, content, subject) = (target.clone(), content.clone(), subject.clone());
-        Self { content, rotate: *rotate, subject, idle_timeout: *idle_timeout, ..Self::new(target) }
+        let (idle_timeout, lifetime) = (*idle_timeout, *lifetime);
+        Self { content, rotate: *rotate, subject, idle_timeout, lifetime, ..Self::new(target) }
     }
 }
 
@@ -126,19 +125,27 @@ impl fmt::Debug for Session {
 
 impl fmt::Debug for Save {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let handle = self.target.as_ref().map(|target| target.id.handle());
+        let handle = self.target.as_ref().map(|target| target.id().handle());
         f.debug_struct("Save").field("handle", &handle).finish_non_exhaustive()
     }
 }
 
 /// The session that a change is for.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) id: SessionId,
-    /// The version that is known; `*` for whatever version is there; empty if it is not known any more.
-    pub(crate) etag: String,
-    /// The data as it is known.
-    pub(crate) data: Map,
+pub(crate) enum Target {
+    /// A session that was opened or saved before.
+    Opened(Session),
+    /// A session of which only the id is known.
+    Named(SessionId),
+}
+
+impl Target {
+    pub(crate) fn id(&self) -> &SessionId {
+        match self {
+            Self::Opened(session) => &session.id,
+            Self::Named(id) => id,
+        }
+    }
 }
 
 /// What becomes of the data.
@@ -161,13 +168,22 @@ impl Save {
 
     fn new(target: Option<Target>) -> Self {
         let operation = Operation { request_id: Uuid::new_v4(), sent: false };
-        Self { target, content: Content::Keep, rotate: false, subject: None, idle_timeout: None, operation }
+        let (rotate, subject, idle_timeout, lifetime) = (false, None, None, None);
+        Self { target, content: Content::Keep, rotate, subject, idle_timeout, lifetime, operation }
     }
 
     /// Begins a change of the session with this id without having opened it. [`replace_data`](Self::replace_data) then replaces
     /// whatever is there, and the answer's data is only what was saved.
     pub fn of(id: &SessionId) -> Self {
-        Self::new(Some(Target { id: id.clone(), etag: ANY_VERSION.to_owned(), data: Map::new() }))
+        Self::new(Some(Target::Named(id.clone())))
+    }
+
+    /// The session, if this leaves it as it is stored: the service refuses a Save that changes nothing.
+    pub(crate) fn unchanged(&self) -> Option<&Target> {
+        let Self { target, content, rotate, subject, idle_timeout, lifetime, operation: _ } = self;
+        let keeps_times = idle_timeout.is_none() && lifetime.is_none();
+        let keeps_all = matches!(content, Content::Keep) && !rotate && subject.is_none() && keeps_times;
+        target.as_ref().filter(|_| keeps_all)
     }
 
     /// This very operation, to be sent once more: if it was applied, it is not applied again.
@@ -227,5 +243,14 @@ impl Save {
     /// Sets how long the session lives without being opened or saved: at least 1 s, cut to what the service allows.
     pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
         Self { idle_timeout: Some(idle_timeout), ..self }
+    }
+
+    /// Sets the absolute lifetime: the session ends this long after the service gets the Save, however often it is used. At
+    /// least 1 s; cut to the service's maximum (`--max-lifetime`), which is also the default.
+    ///
+    /// It counts in full for a new session and for a sign-in ([`rotate`](Self::rotate) with a [`subject`](Self::subject)).
+    /// In any other change it only brings the end of the session nearer, never further away.
+    pub fn lifetime(self, lifetime: Duration) -> Self {
+        Self { lifetime: Some(lifetime), ..self }
     }
 }

@@ -18,6 +18,8 @@ mod recovery;
 mod refused;
 #[path = "client/repeats.rs"]
 mod repeats;
+#[path = "client/saves.rs"]
+mod saves;
 #[path = "client/scripted.rs"]
 mod scripted;
 #[path = "client/strangers.rs"]

@@ -1,7 +1,8 @@
 //! The Rust client: what it promises to an application, against the real service and against servers that answer as a
 //! test tells them to.
 //!
-//! - `life`, `refused`: everything that can be asked of a session, and every way in which it is refused.
+//! - `life`, `refused`: every operation on a session, and every way in which it is refused.
+//! - `saves`: what a Save sends, and that it sends nothing when nothing changed.
 //! - `repeats`, `deadlines`: what is asked again, when, how often; and what is never.
 //! - `reasons`, `strangers`: what is made of every answer, even of one that is not sessiond's.
 //! - `lost`: connections and servers that go in mid-call. `many`, `recovery`: many servers, and how outages end.
@@ -17,6 +18,7 @@ mod reasons;
 mod recovery;
 mod refused;
 mod repeats;
+mod saves;
 mod scripted;
 mod secrets;
 mod strangers;

@@ -12,6 +12,7 @@ mod orders;
 mod outages;
 mod outcomes;
 mod races;
+mod saves;
 mod secrets;
 mod sockets;
 mod stale;

@@ -96,6 +96,13 @@ pub fn change(session: &Session, keys: &[&str], json: Value) -> SaveRequest {
     }
 }
 
+/// A status with this reason of sessiond's in the trailer, and without details.
+pub fn refused(code: tonic::Code, reason: &'static str) -> Status {
+    let mut trailers = tonic::metadata::MetadataMap::new();
+    trailers.insert("sessiond-reason", tonic::metadata::MetadataValue::from_static(reason));
+    Status::with_metadata(code, "in words", trailers)
+}
+
 /// The same request again, as whoever repeats by hand sends it: it says that it is not the first attempt (gRFC A6).
 pub fn again<T: Clone>(request: &T) -> Request<T> {
     let mut repeat = Request::new(request.clone());

@@ -117,13 +117,15 @@ impl Caller {
         session: Option<&Bound<'_, PyAny>>,
         data: Option<&Bound<'_, PyDict>>,
         changed_keys: Option<Vec<String>>,
+        removed_keys: Option<Vec<String>>,
         replace: bool,
         rotate: bool,
         subject: Option<String>,
         idle_timeout: Option<Span>,
+        lifetime: Option<Span>,
     ) -> PyResult<Call> {
-        let data = Data { given: data, changed_keys, replace };
-        self.begin(py, done, Asked::save(py, session, data, Flags { rotate, subject, idle_timeout })?)
+        let data = Data { given: data, changed_keys, removed_keys, replace };
+        self.begin(py, done, Asked::save(py, session, data, Flags { rotate, subject, idle_timeout, lifetime })?)
     }
 
     fn destroy(&self, py: Python<'_>, done: Py<PyAny>, session: &Bound<'_, PyAny>, unchanged: bool) -> PyResult<Call> {

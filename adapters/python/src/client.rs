@@ -53,20 +53,25 @@ impl Client {
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are keywords")]
-    #[pyo3(signature = (session=None, data=None, *, changed_keys=None, replace=false, rotate=false, subject=None, idle_timeout=None))]
+    #[pyo3(signature = (
+        session=None, data=None, *, changed_keys=None, removed_keys=None, replace=false, rotate=false, subject=None,
+        idle_timeout=None, lifetime=None,
+    ))]
     fn save(
         &self,
         py: Python<'_>,
         session: Option<&Bound<'_, PyAny>>,
         data: Option<&Bound<'_, PyDict>>,
         changed_keys: Option<Vec<String>>,
+        removed_keys: Option<Vec<String>>,
         replace: bool,
         rotate: bool,
         subject: Option<String>,
         idle_timeout: Option<Span>,
+        lifetime: Option<Span>,
     ) -> PyResult<Py<PyAny>> {
-        let data = Data { given: data, changed_keys, replace };
-        self.make(py, Asked::save(py, session, data, Flags { rotate, subject, idle_timeout })?)
+        let data = Data { given: data, changed_keys, removed_keys, replace };
+        self.make(py, Asked::save(py, session, data, Flags { rotate, subject, idle_timeout, lifetime })?)
     }
 
     #[pyo3(signature = (session, *, unchanged=false))]

@@ -82,15 +82,6 @@ def test_where_nothing_differs_nothing_is_asked_for(fragile):
     assert client.save(session, {"a": 1, "f": 1.5, "g": 5.0}) is session
 
 
-def test_keys_may_be_named(client):
-    id = client.save(None, {"a": 1, "b": 1, "c": 1}).id
-    client.save(id, {"a": 2, "c": 3}, changed_keys=["a", "b", "a"])
-    assert client.open(id).data == {"a": 2, "c": 1}
-    session = client.open(id)
-    client.save(session, {"a": 4, "c": 5}, changed_keys=["a"])
-    assert client.open(id).data == {"a": 4, "c": 1}
-
-
 def test_a_session_that_was_not_opened_needs_to_be_told_what_changes(client):
     id = client.save(None, {"a": 1}).id
     with pytest.raises(ValueError, match="changed_keys"):

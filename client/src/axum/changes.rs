@@ -25,6 +25,7 @@ pub(super) struct Changes {
     pub(super) rotate: bool,
     pub(super) subject: Option<String>,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) lifetime: Option<Duration>,
     /// The session is to end first; the rest is about a new one.
     pub(super) destroy: bool,
     /// How often something was changed.
@@ -66,8 +67,9 @@ impl Changes {
     }
 
     pub(super) fn is_nothing(&self) -> bool {
-        let Self { keys, cleared, rotate, subject, idle_timeout, destroy, revision: _ } = self;
-        keys.is_empty() && !cleared && !rotate && subject.is_none() && idle_timeout.is_none() && !destroy
+        let Self { keys, cleared, rotate, subject, idle_timeout, lifetime, destroy, revision: _ } = self;
+        let keeps_times = idle_timeout.is_none() && lifetime.is_none();
+        keys.is_empty() && !cleared && !rotate && subject.is_none() && keeps_times && !destroy
     }
 
     /// Whether nothing was done to the data in between.
@@ -119,6 +121,7 @@ impl Changes {
         self.rotate |= since.rotate;
         self.subject = since.subject.or(self.subject);
         self.idle_timeout = since.idle_timeout.or(self.idle_timeout);
+        self.lifetime = since.lifetime.or(self.lifetime);
         self
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Settings {
     pub(super) client: SessionClient,
     pub(super) cookie: CookiePolicy,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) lifetime: Option<Duration>,
     clear_site_data: bool,
     on_error: Option<Arc<OnError>>,
 }
@@ -45,8 +46,8 @@ pub(super) struct Settings {
 impl SessionLayer {
     /// A layer over this client, with the default cookie: `__Host-id`, Secure, HttpOnly, SameSite=Lax.
     pub fn new(client: SessionClient) -> Self {
-        let cookie = CookiePolicy::default();
-        Self(Arc::new(Settings { client, cookie, idle_timeout: None, clear_site_data: true, on_error: None }))
+        let (cookie, idle_timeout, lifetime) = (CookiePolicy::default(), None, None);
+        Self(Arc::new(Settings { client, cookie, idle_timeout, lifetime, clear_site_data: true, on_error: None }))
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
@@ -63,6 +64,12 @@ impl SessionLayer {
     /// service allows.
     pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
         self.with(|settings| settings.idle_timeout = Some(idle_timeout))
+    }
+
+    /// The absolute lifetime of a new session and of a login, however often the session is used, instead of the service's
+    /// maximum (`--max-lifetime`): at least 1 s, cut to that maximum. [`Session::set_lifetime`] sets another one.
+    pub fn lifetime(self, lifetime: Duration) -> Self {
+        self.with(|settings| settings.lifetime = Some(lifetime))
     }
 
     /// Whether a [`destroy`](Session::destroy) tells the browser to forget its cached pages and what scripts stored
@@ -213,11 +220,12 @@ fn vary_by_cookie(headers: &mut HeaderMap) {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, cookie, idle_timeout, clear_site_data, on_error: _ } = self;
+        let Self { client, cookie, idle_timeout, lifetime, clear_site_data, on_error: _ } = self;
         f.debug_struct("Settings")
             .field("client", client)
             .field("cookie", cookie)
             .field("idle_timeout", idle_timeout)
+            .field("lifetime", lifetime)
             .field("clear_site_data", clear_site_data)
             .finish_non_exhaustive()
     }

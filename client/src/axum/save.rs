@@ -141,7 +141,9 @@ impl Shared {
             return Err(SessionError::Vanished);
         }
         let idle_timeout = changes.idle_timeout.or(self.settings.idle_timeout);
-        let save = Save { idle_timeout, subject: changes.subject.clone(), ..Save::create() }.replace_data(data);
+        let lifetime = changes.lifetime.or(self.settings.lifetime);
+        let save = Save { idle_timeout, lifetime, subject: changes.subject.clone(), ..Save::create() };
+        let save = save.replace_data(data);
         Ok(self.send(save).await?)
     }
 
@@ -163,7 +165,7 @@ impl Shared {
         }
         let changed = match changes.depends() {
             true => self.change_by_version(changes, stored).await,
-            false => self.send(with_keys(changes, stored)?).await.map_err(SessionError::from),
+            false => self.send(self.with_keys(changes, stored)?).await.map_err(SessionError::from),
         };
         match changed {
             Err(SessionError::Vanished) => self.vanished(changes).await,
@@ -178,7 +180,7 @@ impl Shared {
         loop {
             let data = changes.apply(&stored.data)?;
             let id = stored.id.clone();
-            match self.send(with_flags(changes, stored).replace_data(data)).await {
+            match self.send(self.with_flags(changes, stored).replace_data(data)).await {
                 Err(Error::Changed) if Instant::now() < until => {}
                 sent => return Ok(sent?),
             }
@@ -207,7 +209,12 @@ impl Shared {
     /// left, if that is nothing. (A Destroy alone could not tell that the session had ended before, and the browser perhaps got
     /// another one, whose cookie must stay.)
     async fn empty(&self, changes: &Changes, stored: Stored) -> Result<(), SessionError> {
-        match self.send(with_keys(changes, stored)?).await {
+        let save = self.with_keys(changes, stored)?;
+        // No key is left to remove: then the save only checks that the session is still the one that was opened.
+        let save = if save.unchanged().is_some() { save.replace_data(Map::new()) } else { save };
+        match self.send(save).await {
+            // Another request put something into it.
+            Err(Error::Changed) => return Ok(()),
             // To clear a session is how applications sign out, and a logout wins over a login that gave it a new id.
             Err(Error::NotFound) if changes.cleared => return self.destroy().await,
             Err(Error::NotFound) => return self.vanished(changes).await,
@@ -222,6 +229,19 @@ impl Shared {
         let mut state = self.state();
         (state.stored, state.cookie, state.signed_out) = (None, Some(Cookie::Remove), changes.cleared);
         Ok(())
+    }
+
+    /// A Save of everything but the data.
+    fn with_flags(&self, changes: &Changes, stored: Stored) -> Save {
+        let Changes { rotate, subject, idle_timeout, lifetime, .. } = changes.clone();
+        // A login begins a new lifetime, as long as the layer says.
+        let lifetime = lifetime.or_else(|| subject.as_ref().and(self.settings.lifetime));
+        Save { rotate, subject, idle_timeout, lifetime, ..stored.into_change() }
+    }
+
+    fn with_keys(&self, changes: &Changes, stored: Stored) -> Result<Save, SessionError> {
+        let save = self.with_flags(changes, stored);
+        Ok(changes.values()?.into_iter().fold(save, |save, (key, value)| save.with(key, value)))
     }
 
     /// Reads the session again.
@@ -277,14 +297,4 @@ fn empties(changes: &Changes, stored: &Stored) -> Result<bool, SessionError> {
     let someone = changes.subject.as_deref().or(stored.subject()).is_some();
     let removes = (changes.has_keys() || changes.cleared) && !changes.depends();
     Ok(removes && !someone && changes.apply(&stored.data)?.is_empty())
-}
-
-fn with_flags(changes: &Changes, stored: Stored) -> Save {
-    let Changes { rotate, subject, idle_timeout, .. } = changes.clone();
-    Save { rotate, subject, idle_timeout, ..stored.into_change() }
-}
-
-fn with_keys(changes: &Changes, stored: Stored) -> Result<Save, SessionError> {
-    let save = with_flags(changes, stored);
-    Ok(changes.values()?.into_iter().fold(save, |save, (key, value)| save.with(key, value)))
 }

@@ -244,6 +244,13 @@ impl Session {
         state.changes.idle_timeout = Some(idle_timeout).filter(|_| !same);
     }
 
+    /// Sets the absolute lifetime: the session ends this long after it is saved, however often it is used. At least 1 s, cut to
+    /// the service's maximum; under 1 s is refused when the session is saved. It counts in full if this request creates the
+    /// session or signs in; otherwise it only brings the end nearer.
+    pub fn set_lifetime(&self, lifetime: Duration) {
+        self.state().changes.lifetime = Some(lifetime);
+    }
+
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.state().data().is_empty()

@@ -65,7 +65,7 @@ pub(super) enum Taken {
     /// They are not stored. The next save does them, together with what was changed since.
     Unsaved(Changes),
     /// They may be stored: this was sent, and its answer never came. The next save sends the very same again.
-    Unsure { sent: Save, changes: Changes },
+    Unsure { sent: Box<Save>, changes: Changes },
 }
 
 /// What the response is to do with the cookie.
@@ -128,7 +128,7 @@ impl State {
     /// A Save is on its way: until its answer is here it is not known whether it was applied.
     pub(super) fn sending(&mut self, save: &Save) {
         if let Taken::Unsaved(changes) | Taken::Unsure { changes, .. } = mem::take(&mut self.taken) {
-            self.taken = Taken::Unsure { sent: save.again(), changes };
+            self.taken = Taken::Unsure { sent: Box::new(save.again()), changes };
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     transport::{Head, Question, Transport, Trouble},
     wire,
 };
-use crate::{Error, Save, Session, SessionId, error::Failed};
+use crate::{Error, Save, Session, SessionId, error::Failed, session::Target};
 
 /// How often a call is tried at most, the first time included.
 const ATTEMPTS: u32 = 3;
@@ -51,6 +51,11 @@ impl<T: Transport> Calls<T> {
     }
 
     pub(crate) async fn save(&self, save: Save) -> Result<Session, Error> {
+        match save.unchanged() {
+            Some(Target::Opened(session)) => return Ok(session.clone()),
+            Some(Target::Named(id)) => return self.open(id, false).await?.ok_or(Error::NotFound),
+            None => {}
+        }
         let (request, before) = (wire::save_request(&save)?, u32::from(save.operation.sent));
         let answer = self.call(self.deadlines.save, before, request).await?;
         let asked = save.idle_timeout;
@@ -110,7 +115,7 @@ impl<T: Transport> Calls<T> {
                 #[cfg(feature = "blocking")]
                 Err(Trouble::Interrupted(cause)) => return Err(Error::unreachable(cause)),
             };
-            let verdict = match failed.error.is_outage() && !failed.by_service {
+            let verdict = match failed.lost {
                 false => Verdict::Answered,
                 // tonic heeds the deadline too, and may be first.
                 true if Instant::now() + SAME_MOMENT > until => {
@@ -125,8 +130,11 @@ impl<T: Transport> Calls<T> {
             let in_time = next + SHORTEST_ATTEMPT < until;
             if !failed.repeatable || attempt == ATTEMPTS || !in_time || !self.budget.allows_repeat() {
                 return Err(match (failed.error, outage) {
-                    // It says nothing of an earlier attempt, which may have been applied.
-                    (Error::Internal(_) | Error::Forbidden(_) | Error::Refused(_), Some(outage)) => outage,
+                    // This error says nothing about an earlier attempt, which may have been applied.
+                    (
+                        Error::Internal(_) | Error::Unimplemented(_) | Error::Forbidden(_) | Error::Refused(_),
+                        Some(outage),
+                    ) => outage,
                     (error, _) => error,
                 });
             }

@@ -1,14 +1,20 @@
 //! Protobuf and our own types: what is sent, and what an answer says.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use sessiond_proto::v1::{self, DestroyRequest, OpenResponse, SaveRequest, SaveResponse};
 
 use crate::{
-    Error, Map, Save, Session, SessionId,
-    session::Content,
+    Error, Map, Save, Session, SessionId, Value,
+    session::{Content, Target},
     value::{decode, encode},
 };
+
+/// Whatever version is stored (RFC 9110, If-Match).
+const ANY_VERSION: &str = "*";
 
 /// An etag that no version has: it cannot be read, and that counts as stale.
 pub(super) const NO_VERSION: &str = "none";
@@ -30,7 +36,10 @@ pub(super) fn opened(answer: OpenResponse) -> Result<Option<Session>, Error> {
 
 /// A Save's answer. It comes without data: what was saved is known here.
 pub(super) fn saved(answer: SaveResponse, save: Save) -> Result<Session, Error> {
-    let before = save.target.map(|target| target.data).unwrap_or_default();
+    let before = match save.target {
+        Some(Target::Opened(session)) => session.data,
+        Some(Target::Named(_)) | None => Map::new(),
+    };
     let data = match save.content {
         Content::Keep => before,
         Content::Whole(data) => data,
@@ -66,51 +75,68 @@ fn read(session: v1::Session, data: Map) -> Result<Session, Error> {
     })
 }
 
-/// The request for a Save.
+/// The request for a Save that changes something.
 ///
 /// # Errors
 /// [`Error::Changed`] when the whole data is to be replaced and it is not known any more what is stored.
 pub(super) fn save_request(save: &Save) -> Result<SaveRequest, Error> {
-    let is_new = save.target.is_none();
-    let (mut changed_keys, mut removed_keys) = (Vec::new(), Vec::new());
-    let data = match &save.content {
-        // A new session needs data, even empty.
-        Content::Keep => is_new.then(|| encode([])),
-        Content::Whole(data) => Some(encode(data)),
-        Content::Keys(keys) => {
-            for (key, value) in keys {
-                if value.is_some() { changed_keys.push(key.clone()) } else { removed_keys.push(key.clone()) }
-            }
-            let set = keys.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-            (is_new || !changed_keys.is_empty()).then(|| encode(set))
-        }
-    };
-    let replace_all = matches!(save.content, Content::Whole(_));
-    let (id, etag) = match &save.target {
-        None => (String::new(), String::new()),
-        Some(target) => {
-            let etag = match &save.content {
-                Content::Whole(_) if target.etag.is_empty() => return Err(Error::Changed),
-                Content::Whole(_) => target.etag.clone(),
-                // The etag of a change by keys guards nothing: it tells the service how far back a repeat may lie.
-                Content::Keys(_) => target.etag.clone(),
-                Content::Keep => String::new(),
-            };
-            (target.id.expose().to_owned(), etag)
-        }
-    };
-    Ok(SaveRequest {
-        session: Some(v1::Session { id, etag, data, ..v1::Session::default() }),
-        changed_keys,
-        removed_keys,
-        replace_all,
+    let request = SaveRequest {
         rotate: save.rotate,
         subject: save.subject.clone(),
         idle_timeout: save.idle_timeout.map(duration),
-        lifetime: None,
+        lifetime: save.lifetime.map(duration),
         request_id: save.operation.request_id.to_string(),
         omit_data: true,
+        ..SaveRequest::default()
+    };
+    match &save.target {
+        None => Ok(create_request(&save.content, request)),
+        Some(target) => update_request(target, &save.content, request),
+    }
+}
+
+/// The request for a new session: its data says everything, and names of keys would only count against their limit.
+fn create_request(content: &Content, request: SaveRequest) -> SaveRequest {
+    let data = match content {
+        Content::Keep => encode([]),
+        Content::Whole(data) => encode(data),
+        Content::Keys(keys) => encode(values(keys)),
+    };
+    SaveRequest { session: Some(v1::Session { data: Some(data), ..v1::Session::default() }), ..request }
+}
+
+fn update_request(target: &Target, content: &Content, request: SaveRequest) -> Result<SaveRequest, Error> {
+    let etag = match target {
+        Target::Opened(session) => session.etag.clone(),
+        Target::Named(_) => ANY_VERSION.to_owned(),
+    };
+    let session = v1::Session { id: target.id().expose().to_owned(), ..v1::Session::default() };
+    Ok(match content {
+        // Without an etag: it would refuse a new id or a new timeout because another request changed the data.
+        Content::Keep => SaveRequest { session: Some(session), ..request },
+        Content::Whole(_) if etag.is_empty() => return Err(Error::Changed),
+        Content::Whole(data) => SaveRequest {
+            session: Some(v1::Session { etag, data: Some(encode(data)), ..session }),
+            replace_all: true,
+            ..request
+        },
+        // The etag guards nothing here: it tells the service how far back a repeat may lie.
+        Content::Keys(keys) => {
+            let data = values(keys).next().is_some().then(|| encode(values(keys)));
+            let names = |is_set: bool| keys.iter().filter(move |(_, value)| value.is_some() == is_set);
+            SaveRequest {
+                session: Some(v1::Session { etag, data, ..session }),
+                changed_keys: names(true).map(|(key, _)| key.clone()).collect(),
+                removed_keys: names(false).map(|(key, _)| key.clone()).collect(),
+                ..request
+            }
+        }
     })
+}
+
+/// The keys that get a value.
+fn values(keys: &BTreeMap<String, Option<Value>>) -> impl Iterator<Item = (&String, &Value)> {
+    keys.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
 }
 
 /// What protobuf cannot hold is more than any ceiling, to which the service cuts it.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use actix_session::config::{BrowserSession, PersistentSession, TtlExtensionPolicy};
 use actix_web::cookie::time;
-use sessiond_client::{Save, SessionId};
+use sessiond_client::{Save, SessionId, actix::SessiondStore};
 use sessiond_proto::v1::Session;
 use sessiond_tests::{World, eventually, on_both_stores};
 
@@ -15,6 +15,7 @@ on_both_stores!(
     the_idle_timeout_follows_the_ttl,
     looking_extends_a_life_only_if_every_request_is_to,
     every_request_brings_an_older_session_to_the_ttl_of_today,
+    a_store_says_how_long_a_new_session_lives_at_most,
 );
 
 mod ceiling {
@@ -51,6 +52,18 @@ async fn new_session(world: &World, site: &Site) -> Session {
     })
     .await;
     found.expect("it was found")
+}
+
+async fn a_store_says_how_long_a_new_session_lives_at_most(world: World) {
+    let client = patient(&world.server.address().to_string());
+    let store = SessiondStore::new(client).lifetime(Duration::from_secs(3_600));
+    let site = Site::open(store, |session| session.session_lifecycle(lifecycle(time::Duration::days(7), true)));
+    let session = new_session(&world, &site).await;
+    let created = session.create_time.expect("it has one").try_into().expect("it is a time");
+    let life = end(&session).duration_since(created).expect("it ends later");
+    // Redis counts from its own view of now, at times a millisecond off.
+    assert!(life.abs_diff(Duration::from_secs(3_600)) < Duration::from_secs(1), "{life:?}");
+    assert_eq!(idle_timeout(&session), Duration::from_secs(7 * 86_400));
 }
 
 async fn the_idle_timeout_follows_the_ttl(world: World) {

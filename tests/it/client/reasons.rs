@@ -1,13 +1,15 @@
-//! What is made of each reason that the service gives.
+//! Which error each status becomes: by the reason that sessiond gives, in its details or in the trailer, and without one.
 
 use sessiond_client::{Error, Save};
 use sessiond_proto::v1::ErrorReason;
+use sessiond_tests::refused;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
     patient,
     scripted::{Scripted, refusal},
+    told,
 };
 
 /// What a Save comes to that is answered so.
@@ -28,6 +30,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Value(_) => "Value",
         Error::Refused(_) => "Refused",
         Error::Forbidden(_) => "Forbidden",
+        Error::Unimplemented(_) => "Unimplemented",
         Error::Internal(_) => "Internal",
         _ => "one that this test does not know",
     }
@@ -53,15 +56,86 @@ fn decided(reason: ErrorReason) -> (Code, &'static str) {
     }
 }
 
+/// Every reason of the contract, without its prefix.
+fn reasons() -> Vec<(ErrorReason, &'static str)> {
+    let all = (0..).map_while(|number| ErrorReason::try_from(number).ok());
+    let all: Vec<_> = all.map(|reason| (reason, reason.as_str_name().trim_start_matches("ERROR_REASON_"))).collect();
+    assert!(all.len() > 10, "all of them");
+    all
+}
+
 #[tokio::test]
 async fn every_reason_of_the_contract_is_the_right_error() {
-    let all: Vec<_> = (0..).map_while(|number| ErrorReason::try_from(number).ok()).collect();
-    assert!(all.len() > 10, "all of them");
-    for reason in all {
-        let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+    for (reason, name) in reasons() {
         let (code, expected) = decided(reason);
         assert_eq!(kind(&made_of(refusal(code, name)).await), expected, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_reason_that_only_the_trailer_gives_is_the_same_error() {
+    for (reason, name) in reasons() {
+        let (code, expected) = decided(reason);
+        let error = made_of(refused(code, name)).await;
+        assert_eq!((kind(&error), error.reason().as_deref()), (expected, Some(name)));
+        // Details of something in between are not sessiond's, and hide nothing.
+        let theirs = ErrorDetails::with_error_info("THEIRS", "example.com", []);
+        let trailers = refused(code, name).metadata().clone();
+        let error = made_of(Status::with_error_details_and_metadata(code, "in words", theirs, trailers)).await;
+        assert_eq!((kind(&error), error.reason().as_deref()), (expected, Some(name)), "behind a proxy's details");
+    }
+}
+
+/// Every code without sessiond's reason: the error that it becomes, and how often the client sends the call.
+const WITHOUT_A_REASON: [(Code, &str, usize); 16] = [
+    // A killed server or a broken connection shows as one of these, by library.
+    (Code::Cancelled, "Unavailable", 3),
+    (Code::Unknown, "Unavailable", 3),
+    (Code::Aborted, "Unavailable", 3),
+    (Code::Internal, "Unavailable", 3),
+    (Code::Unavailable, "Unavailable", 3),
+    // Whatever stands in between answers like this. A repeat a moment later would be answered the same.
+    (Code::DeadlineExceeded, "Unavailable", 1),
+    (Code::InvalidArgument, "Unavailable", 1),
+    (Code::NotFound, "Unavailable", 1),
+    (Code::AlreadyExists, "Unavailable", 1),
+    (Code::PermissionDenied, "Unavailable", 1),
+    (Code::ResourceExhausted, "Unavailable", 1),
+    (Code::FailedPrecondition, "Unavailable", 1),
+    (Code::OutOfRange, "Unavailable", 1),
+    (Code::DataLoss, "Unavailable", 1),
+    (Code::Unauthenticated, "Unavailable", 1),
+    // Waiting does not help: this is not sessiond, or an older build.
+    (Code::Unimplemented, "Unimplemented", 1),
+];
+
+#[tokio::test]
+async fn an_error_without_sessionds_reason_is_an_outage() {
+    for (code, expected, sent) in WITHOUT_A_REASON {
+        // The message and the details of something else count for nothing, even if they look alike.
+        let theirs = ErrorDetails::with_error_info("SESSION_NOT_FOUND", "example.com", []);
+        for status in [
+            Status::new(code, "SESSION_NOT_FOUND"),
+            Status::with_error_details(code, "SESSION_NOT_FOUND", theirs),
+            refusal(code, ""),
+            refused(code, ""),
+        ] {
+            let server = Scripted::refusing(status);
+            let error = patient(server.address()).save(Save::create()).await.expect_err("it was refused");
+            assert_eq!((kind(&error), error.reason()), (expected, None), "{code:?}");
+            assert!(told(&error).contains(code.description()), "{code:?}: the log shows the cause: {}", told(&error));
+            let asked = server.asked();
+            assert_eq!(asked.len(), sent, "{code:?}");
+            assert!(asked.iter().all(|one| one.request_id == asked[0].request_id), "a repeat is the same operation");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_the_server_does_not_know_names_what_is_wrong() {
+    let error = made_of(Status::unimplemented("")).await;
+    assert!(error.to_string().contains("not sessiond, or an older version"), "{error}");
+    assert!(!error.is_outage());
 }
 
 #[tokio::test]
@@ -79,15 +153,6 @@ async fn a_reason_of_a_later_version_goes_by_its_code() {
         (Code::DataLoss, "Internal"),
     ] {
         assert_eq!(kind(&made_of(refusal(code, "OF_TOMORROW")).await), expected, "{code:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_reason_of_another_service_counts_for_nothing() {
-    for (code, reason) in [(Code::NotFound, "SESSION_NOT_FOUND"), (Code::Aborted, "SESSION_CHANGED")] {
-        let details = ErrorDetails::with_error_info(reason, "example.com", []);
-        let error = made_of(Status::with_error_details(code, "theirs", details)).await;
-        assert_eq!(kind(&error), "Internal");
     }
 }
 

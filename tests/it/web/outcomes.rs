@@ -8,14 +8,14 @@ use axum::{
 };
 use sessiond_client::axum::{Session, SessionError};
 use sessiond_tests::{
-    Log, World, on_both_stores,
+    Log, World, on_both_stores, refused,
     web::{
         Browser,
         Call::{Open, Save},
         Page,
     },
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{COOKIE, Web, id, sets_nothing, shop};
 
@@ -27,6 +27,7 @@ on_both_stores!(
     a_login_on_a_vanished_session_works,
     a_value_of_another_type_is_a_500,
     a_refusal_of_the_service_is_a_500,
+    an_answer_that_is_not_sessionds_is_a_503_and_leaves_the_cookie_alone,
 );
 
 /// Sends this request, and ends its session (by a logout elsewhere) before its Save.
@@ -149,16 +150,34 @@ async fn a_refusal_of_the_service_is_a_500(world: World) {
         assert_eq!((page.status, page.text()), (StatusCode::INTERNAL_SERVER_ERROR, "something went wrong\n"));
         sets_nothing(&page);
     }
-    // A wrong token; something else at the address; a fault in the service. Nothing of it says that the session is gone.
+    // A wrong token; a fault in the service; something else at the address. None of them says that the session is gone.
     let ada = web.ada().await;
-    for status in [Status::unauthenticated("who?"), Status::unimplemented("a web server"), Status::data_loss("a fault")]
-    {
+    for status in [
+        refused(Code::Unauthenticated, "CALLER_UNKNOWN"),
+        refused(Code::Internal, "INTERNAL"),
+        Status::unimplemented("a web server"),
+    ] {
         web.gate.refuse(Open, status);
         let page = ada.get("/who").await;
         assert_eq!((page.status, page.text()), (StatusCode::INTERNAL_SERVER_ERROR, "something went wrong\n"));
         sets_nothing(&page);
     }
     assert_eq!(ada.get("/who").await.ok(), "ada");
+}
+
+async fn an_answer_that_is_not_sessionds_is_a_503_and_leaves_the_cookie_alone(world: World) {
+    let web = Web::shop(world).await;
+    let ada = web.ada().await;
+    for code in [Code::Unauthenticated, Code::PermissionDenied, Code::NotFound, Code::ResourceExhausted] {
+        for (call, page) in [(Open, "/who"), (Save, "/insert/name/eve")] {
+            web.gate.refuse(call, Status::new(code, "a proxy"));
+            let page = if call == Open { ada.get(page).await } else { ada.post(page).await };
+            assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{code:?}");
+            assert_eq!(page.header("retry-after"), Some("1"));
+            sets_nothing(&page);
+        }
+    }
+    assert_eq!((ada.get("/who").await.ok(), ada.get("/get/name").await.ok()), ("ada", "nothing"));
 }
 
 #[tokio::test]

@@ -58,13 +58,15 @@ class AsyncClient:
         data: Optional[dict[str, Any]] = None,
         *,
         changed_keys: Optional[list[str]] = None,
+        removed_keys: Optional[list[str]] = None,
         replace: bool = False,
         rotate: bool = False,
         subject: Optional[str] = None,
         idle_timeout: Union[timedelta, float, None] = None,
+        lifetime: Union[timedelta, float, None] = None,
     ) -> Session:
-        """Creates a session or changes one, and gives it as it is stored now."""
-        asked = session, data, changed_keys, replace, rotate, subject, idle_timeout
+        """Creates a session or changes one, and returns it as it is stored now. See :meth:`Client.save`."""
+        asked = session, data, changed_keys, removed_keys, replace, rotate, subject, idle_timeout, lifetime
         saved: Session = await _answer(lambda done: self._caller.save(done, *asked))
         return saved
 

@@ -1,4 +1,8 @@
-"""Why a call failed: one class for each reason on which a caller can act, as the service's ErrorInfo tells it."""
+"""Why a call failed: one class for each reason on which a caller can act.
+
+The service gives the reason in its ErrorInfo and in the trailer ``sessiond-reason``. An error with neither does not come from
+sessiond and is an outage (:exc:`Unavailable`).
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ class SessiondError(Exception):
 
 
 class Unavailable(SessiondError):
-    """The service or its store cannot be asked now, or the deadline ran out.
+    """An outage: the service or its store is unavailable, the deadline ran out, the connection broke, or a proxy answered.
 
-    An outage, and never "no session": answer 503 and leave the cookie alone. A save that ends so was applied or not.
+    It never means "no session": answer 503 and leave the cookie alone. A save that ends so was applied or not.
     """
 
     retry_after: float = 1.0
@@ -60,4 +64,4 @@ class CallerRefused(SessiondError):
 
 
 class InternalError(SessiondError):
-    """The service failed, or something that is not sessiond answers at its address."""
+    """The service failed, or the server at its address is not sessiond, or an older version of it. The text says which."""

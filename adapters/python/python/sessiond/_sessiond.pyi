@@ -88,21 +88,29 @@ class Client:
         data: Optional[dict[str, Any]] = None,
         *,
         changed_keys: Optional[list[str]] = None,
+        removed_keys: Optional[list[str]] = None,
         replace: bool = False,
         rotate: bool = False,
         subject: Optional[str] = None,
         idle_timeout: Union[timedelta, float, None] = None,
+        lifetime: Union[timedelta, float, None] = None,
     ) -> Session:
-        """Creates a session (without ``session``) or changes one, and gives it as it is stored now.
+        """Creates a session (without ``session``) or changes one, and returns it as it is stored now.
 
+        - A new session stores all of ``data``.
         - Of an opened session, those top-level keys are saved whose values in ``data`` (by default: its own ``data``) differ
-          from what was opened; all others keep what is stored, whatever others wrote meanwhile. If none differs, nothing is
-          asked for, and the session itself comes back.
-        - ``changed_keys`` names the keys instead: one that ``data`` lacks is removed.
+          from what was opened. All others keep what is stored, whatever others wrote meanwhile. If nothing changes, no call is
+          made, and the session itself comes back.
+        - ``changed_keys`` names the keys of ``data`` to store instead, and ``removed_keys`` the keys to remove; at most 1,024
+          each. ``data`` must hold every changed key (else :exc:`ValueError`). On a new session, ``removed_keys`` has no effect.
         - ``replace`` replaces the whole data, unless another writer was first (:exc:`SessionChanged`).
         - ``rotate`` gives the session a new id; the old one is dead at once.
         - ``subject`` sets who is signed in, or nobody (``""``); with a stored session that needs ``rotate``.
-        - ``idle_timeout`` (seconds, or a ``timedelta``) is how long it lives without being used.
+        - ``idle_timeout`` (seconds, or a ``timedelta``) is how long the session lives without being used: at least 1 s, cut to
+          the service's maximum.
+        - ``lifetime`` (seconds, or a ``timedelta``) is how long the session lives from now on, however often it is used: at
+          least 1 s, cut to the service's maximum, which is the default. It counts in full for a new session and for a sign-in
+          (``rotate`` with a ``subject``); any other change only brings the end nearer.
         """
 
     def destroy(self, session: Union[Session, SessionId, str], *, unchanged: bool = False) -> None:
@@ -175,10 +183,12 @@ class Caller:
         session: Union[Session, SessionId, str, None],
         data: Optional[dict[str, Any]],
         changed_keys: Optional[list[str]],
+        removed_keys: Optional[list[str]],
         replace: bool,
         rotate: bool,
         subject: Optional[str],
         idle_timeout: Union[timedelta, float, None],
+        lifetime: Union[timedelta, float, None],
     ) -> Call: ...
     def destroy(self, done: _Done, session: Union[Session, SessionId, str], unchanged: bool) -> Call: ...
     def was_replaced(self, done: _Done, id: Union[SessionId, str]) -> Call: ...

@@ -159,7 +159,8 @@ fn nothing_is_sent_that_the_server_has_no_room_for() {
     let client = patient(address);
     client.open(&id()).expect("it is an answer");
     let save = Save::create().set("long", &"x".repeat(100_000)).expect("text");
-    assert!(matches!(client.save(save), Err(Error::Internal(_))), "it was told: RESOURCE_EXHAUSTED");
+    let error = client.save(save).expect_err("RESOURCE_EXHAUSTED without a reason");
+    assert!(error.is_outage() && error.reason().is_none(), "{error:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ from flask.sessions import SessionInterface
 from .. import Client, SessiondError, SessionId, Unavailable
 from .._sessiond import CookieReader, check_cookie
 from ._failures import SessionUnavailable, answer_to, replace_response
-from ._saving import REMOVED, save
+from ._saving import REMOVED, Times, save
 from ._session import ReadOnlySession, SessiondSession, Unopened
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class SessiondInterface(SessionInterface):
     answers as 503 with ``Retry-After``; the cookie stays. With ``fail_open`` it is empty then, and can only be read.
 
     ``address`` is ``HOST:PORT``, ``https://HOST:PORT``, several with commas between them, or a :class:`sessiond.Client`;
-    ``options`` are those of the client. ``clear_site_data`` also tells browsers, when a session was destroyed, to forget
+    ``options`` are those of the client. ``lifetime`` (seconds, or a ``timedelta``) is how long a new session, and a login,
+    lives however often it is used: at least 1 s, cut to the service's maximum, which is the default. ``clear_site_data`` also tells browsers, when a session was destroyed, to forget
     cached pages and what scripts stored.
     """
 
@@ -43,6 +44,7 @@ class SessiondInterface(SessionInterface):
         address: Union[str, Client, None] = None,
         *,
         fail_open: bool = False,
+        lifetime: Union[timedelta, float, None] = None,
         clear_site_data: bool = False,
         **options: Any,
     ) -> None:
@@ -50,6 +52,7 @@ class SessiondInterface(SessionInterface):
             raise TypeError(f"a client is as it is: give {', '.join(options)} to the Client, or an address here")
         self.client = address if isinstance(address, Client) else Client(address, **options)
         self.fail_open = fail_open
+        self.lifetime = lifetime
         self.clear_site_data = clear_site_data
         self._readers: dict[str, CookieReader] = {}
         self._checked: Any = None
@@ -127,9 +130,9 @@ class SessiondInterface(SessionInterface):
         cookie: Any = None
         if session.modified:
             self._has_permanent |= session.permanent
-            lifetime = app.permanent_session_lifetime if session.permanent else ONE_DAY
+            idle_timeout = app.permanent_session_lifetime if session.permanent else ONE_DAY
             try:
-                cookie = save(self.client, session, lifetime)
+                cookie = save(self.client, session, Times(idle_timeout, self.lifetime))
             except SessiondError as error:
                 answer = answer_to(error)
                 if answer is None:

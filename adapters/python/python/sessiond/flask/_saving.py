@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from datetime import timedelta
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from .. import Client, Session, SessionChanged, SessionId, SessionNotFound
 from ._session import ABSENT, SessiondSession
@@ -16,21 +16,31 @@ REMOVED = object()
 #: How long an update is applied again and again while others change the session, in seconds.
 CONTEND_FOR = 2.0
 
+
+class Times(NamedTuple):
+    """How long sessions live."""
+
+    #: Without being used.
+    idle_timeout: timedelta
+    #: From a session's creation, and from a login, however often it is used; ``None`` for the service's maximum.
+    lifetime: Union[timedelta, float, None]
+
+
 #: What becomes of the cookie: a new id, :data:`REMOVED`, or nothing.
 Cookie = Union[SessionId, object, None]
 
 
-def save(client: Client, session: SessiondSession, lifetime: timedelta) -> Cookie:
+def save(client: Client, session: SessiondSession, times: Times) -> Cookie:
     """Saves an opened session."""
     cookie: Cookie = None
     if session._ends:
         cookie = _end(client, session)
     stored = session._stored
     if stored is None:
-        return _create(client, session, lifetime, dict(session)) or cookie
+        return _create(client, session, times, dict(session)) or cookie
     if not session and not session._signs_in:
         return _empty(client, session, stored)
-    return _change(client, session, stored, lifetime)
+    return _change(client, session, stored, times)
 
 
 def _saved(session: SessiondSession, stored: Optional[Session]) -> Optional[SessionId]:
@@ -54,7 +64,7 @@ def _end(client: Client, session: SessiondSession) -> Cookie:
     return REMOVED if living is not None else None
 
 
-def _create(client: Client, session: SessiondSession, lifetime: timedelta, data: dict[str, Any]) -> Optional[SessionId]:
+def _create(client: Client, session: SessiondSession, times: Times, data: dict[str, Any]) -> Optional[SessionId]:
     subject, dead = session._signs_in, session._dead
     # Many applications say `session.permanent = True` before every request: that alone is nothing to be kept, or each bot
     # would have a session.
@@ -64,17 +74,19 @@ def _create(client: Client, session: SessiondSession, lifetime: timedelta, data:
     if subject is None and dead is not None and client.was_replaced(dead):
         # Another tab has just signed in: a cookie from here would take its place. (A login may: it was asked for.)
         raise SessionNotFound("the session's id was replaced meanwhile")
-    stored = client.save(None, data, subject=subject, idle_timeout=lifetime)
+    stored = client.save(None, data, subject=subject, idle_timeout=times.idle_timeout, lifetime=times.lifetime)
     session._dead = None
     return _saved(session, stored)
 
 
-def _change(client: Client, session: SessiondSession, stored: Session, lifetime: timedelta) -> Optional[SessionId]:
+def _change(client: Client, session: SessiondSession, stored: Session, times: Times) -> Optional[SessionId]:
     # Where it does not change, the timeout that another application gave the session stays.
     retimed = session.permanent != bool(stored.data.get("_permanent"))
     asked: dict[str, Any] = {"rotate": session._rotates, "subject": session._signs_in}
     if retimed:
-        asked["idle_timeout"] = lifetime
+        asked["idle_timeout"] = times.idle_timeout
+    if session._signs_in is not None:
+        asked["lifetime"] = times.lifetime
     try:
         if _holding_updates(session):
             saved = _by_version(client, session, stored, asked)
@@ -86,7 +98,7 @@ def _change(client: Client, session: SessiondSession, stored: Session, lifetime:
         if session._signs_in is not None:
             # The visitor was verified in this very request: a login works, with what this request brought.
             new = {key: session[key] for key in changes if key in session}
-            return _create(client, session, lifetime, new)
+            return _create(client, session, times, new)
         if changes:
             raise
         # A new id for what is no more: whoever gave it one in the meantime has told the browser.
@@ -160,7 +172,12 @@ def _empty(client: Client, session: SessiondSession, stored: Session) -> Cookie:
         _saved(session, None)
         return cookie
     try:
-        emptied = client.save(stored, {})
+        # Where no key is left to remove, the save only checks that the session is still the one that was opened.
+        emptied = client.save(stored, {}, replace=not stored.data)
+    except SessionChanged:
+        # Another request put something into it.
+        _saved(session, stored)
+        return None
     except SessionNotFound:
         if not session._cleared:
             raise
