@@ -1,30 +1,18 @@
 //! The command line and the environment: the comment of a field is its help, and a test holds the README's table to it.
 
 mod environment;
+mod store_url;
 
-use std::{
-    ffi::{OsStr, OsString},
-    num::NonZero,
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+use std::{ffi::OsString, num::NonZero, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{
-    Arg, Command, CommandFactory, FromArgMatches, Parser, ValueEnum,
-    builder::{FalseyValueParser, TypedValueParser},
-    error::ErrorKind,
-    value_parser,
+    CommandFactory, FromArgMatches, Parser, ValueEnum, builder::FalseyValueParser, error::ErrorKind, value_parser,
 };
 
-use self::environment::Environment;
-use crate::{
-    Settings,
-    grpc::EdgeLimits,
-    rules::Limits,
-    store::redis::{RedisOptions, RedisUrl},
-};
+pub use self::store_url::StoreUrl;
+use self::{environment::Environment, store_url::StoreUrlParser};
+use crate::{Settings, grpc::EdgeLimits, rules::Limits, store::redis::RedisOptions};
 
 /// A session service: web applications in any language keep their visitors' sessions behind one small gRPC API.
 ///
@@ -136,51 +124,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for collectors.
     Json,
-}
-
-/// Where sessions are kept.
-#[derive(Clone, Debug)]
-pub enum StoreUrl {
-    /// In this process.
-    Memory,
-    /// In Redis.
-    Redis(RedisUrl),
-}
-
-impl FromStr for StoreUrl {
-    type Err = String;
-
-    fn from_str(url: &str) -> Result<Self, String> {
-        if url == "memory" { Ok(Self::Memory) } else { url.parse().map(Self::Redis) }
-    }
-}
-
-/// Reads a store's URL. Clap's own refusals quote the value, and this one may hold a password.
-#[derive(Clone)]
-struct StoreUrlParser;
-
-impl TypedValueParser for StoreUrlParser {
-    type Value = StoreUrl;
-
-    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<StoreUrl, clap::Error> {
-        let parsed = value.to_str().ok_or_else(|| "is not valid UTF-8".to_owned()).and_then(str::parse);
-        parsed.map_err(|why| {
-            clap::Error::raw(
-                ErrorKind::ValueValidation,
-                format!("invalid value for '--store <URL>': {why}\n\nFor more information, try '--help'.\n"),
-            )
-            .with_cmd(command)
-        })
-    }
-}
-
-impl std::fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Memory => f.write_str("memory"),
-            Self::Redis(url) => url.fmt(f),
-        }
-    }
 }
 
 impl Config {

