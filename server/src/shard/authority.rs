@@ -164,7 +164,7 @@ impl Inspector {
                     let payload = rest.get_mut(HEAD..HEAD + length)?;
                     // Where the block ends early, it goes on in a CONTINUATION. Clients put the authority in front.
                     let block = block(payload, flags).and_then(|range| payload.get_mut(range));
-                    let is_rewritten = block.is_some_and(|block| rewrite(block));
+                    let is_rewritten = block.is_some_and(rewrite);
                     if self.state == State::First {
                         if !is_rewritten {
                             return Some(Step::Aside);

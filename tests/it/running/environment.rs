@@ -1,4 +1,4 @@
-//! Variables: what a blank one means, and who is named in a refusal.
+//! Environment variables: what a blank one means, and which one a refusal names.
 
 use std::process::Output;
 
@@ -7,7 +7,7 @@ use serde_json::json as j;
 use sessiond::config::Config;
 use sessiond_tests::{Calls, Server, TestRedis, command, create, eventually};
 
-/// What docker compose and Helm make of a value that nobody gave.
+/// What docker compose and Helm produce for a value that is not set.
 const BLANKS: [&str; 3] = ["", " ", " \t\n"];
 
 /// The variables that may not be blank: without them sessiond would be less safe than was meant.
@@ -41,7 +41,7 @@ async fn a_blank_variable_means_unset() {
         let blanks: Vec<_> = may_be_blank.iter().map(|name| (&name[..], blank)).collect();
         let server = Server::listening("127.0.0.1:0", &["--store", &redis.url()], &blanks).await;
         server.ready().await;
-        // Defaults: the prefix of the keys, the idle timeout, and a schema that is told.
+        // The defaults of the key prefix and of the idle timeout.
         let session = server.stub().store(create(j!({"a": 1}))).await.unwrap();
         let keys: Vec<String> = redis.command(&["KEYS", "*"]).await;
         assert!(keys.iter().any(|key| key.starts_with("session:") && key.contains(&session.handle)), "{keys:?}");

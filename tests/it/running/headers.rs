@@ -53,7 +53,7 @@ async fn metadata_above_the_limit_is_a_status_that_names_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpcio_and_grpc_go_are_told_the_limit_too() {
+async fn grpcio_and_grpc_go_show_the_limit_too() {
     let server = Server::start(&[]).await;
     server.ready().await;
     let target = server.address().to_string();

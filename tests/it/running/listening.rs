@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 
 const BOTH: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// Says so where this machine has no IPv6.
+/// Whether this machine has IPv6. Prints that the test is skipped if not.
 fn has_ipv6() -> bool {
     let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
@@ -31,7 +31,7 @@ async fn serves(address: IpAddr, server: &Server) -> bool {
 
 /// Whether metrics are served there.
 async fn counts(address: IpAddr, server: &Server) -> bool {
-    eventually("it tells where", async || server.log().contains("metrics_address=")).await;
+    eventually("the metrics address is logged", async || server.log().contains("metrics_address=")).await;
     let log = server.log();
     let (_, rest) = log.split_once("metrics_address=").unwrap();
     let listening: SocketAddr = rest.split_whitespace().next().unwrap().parse().unwrap();

@@ -75,7 +75,7 @@ fn huffman(text: &[u8]) -> Vec<u8> {
     static CODES: LazyLock<Vec<(u8, u32, u32)>> = LazyLock::new(|| codes().collect());
     let mut bits = Vec::new();
     for octet in text {
-        let (_, code, length) = CODES.iter().find(|(symbol, ..)| symbol == octet).expect("printable ASCII");
+        let &(_, code, length) = CODES.iter().find(|(symbol, ..)| symbol == octet).expect("printable ASCII");
         bits.extend((0..length).rev().map(|shift| code >> shift & 1 == 1));
     }
     let octet = |bits: &[bool]| (0..8).fold(0, |octet, at| octet << 1 | u8::from(*bits.get(at).unwrap_or(&true)));
@@ -108,7 +108,7 @@ fn the_huffman_code_is_that_of_others() {
 }
 
 #[test]
-fn an_authority_that_is_none_is_overwritten_in_its_place() {
+fn an_invalid_authority_is_overwritten_in_place() {
     for authority in ["127.0.0.1:1,127.0.0.2:1", "/run/x.sock", "run%2Fx.sock", "a b", "a/b", "#", "<<<<"] {
         for is_huffman in [false, true] {
             let before = connection(&[frame(HEADERS, 4, &request(authority.as_bytes(), is_huffman))]);
@@ -127,7 +127,7 @@ fn an_authority_that_is_none_is_overwritten_in_its_place() {
 }
 
 #[test]
-fn a_connection_that_begins_with_an_authority_is_left_alone() {
+fn a_connection_that_begins_with_a_valid_authority_is_left_alone() {
     let good = frame(HEADERS, 4, &request(b"sessiond.example:50051", true));
     let none = frame(HEADERS, 4, &[0x83, 0x86, 0x84]);
     let bad = frame(HEADERS, 4, &request(b"a,b:1:2", false));
@@ -143,7 +143,7 @@ fn a_connection_that_begins_with_an_authority_is_left_alone() {
 }
 
 #[test]
-fn what_is_unexpected_is_left_to_h2() {
+fn unexpected_bytes_are_left_to_h2() {
     let padded = |padding: u8| frame(HEADERS, 4 | PADDED, &[&[padding], &request(b"a,b:1:2", false)[..]].concat());
     let not_text = frame(HEADERS, 4, &request(b"\x00\xff", false));
     let too_long = [&[0x01, 0, 0, HEADERS, 4, 0, 0, 0, 1][..], &[0; 65_536]].concat();
