@@ -41,9 +41,10 @@ LABEL org.opencontainers.image.title="sessiond" \
       org.opencontainers.image.licenses="Apache-2.0 OR MIT"
 COPY --from=build /out/sessiond /sessiond
 
-# In a container the world outside begins at 0.0.0.0; the binary's own default is
-# loopback. Every flag has such a variable, so settings need no arguments.
-ENV SESSIOND_LISTEN=0.0.0.0:50051
+# All interfaces, by IPv6 and by IPv4 (on a machine without IPv6, by IPv4 alone): the
+# binary's own default is loopback, which nothing outside the container reaches.
+# Every flag has such a variable, so settings need no arguments.
+ENV SESSIOND_LISTEN=[::]:50051
 EXPOSE 50051
 
 # By number, since there is no /etc/passwd to look a name up in; Kubernetes'

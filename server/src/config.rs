@@ -1,28 +1,18 @@
-//! The command line and the environment, said once: the comment of a field is its help, and a test holds the README's
-//! table to it. (Long, as the flags are many; what they mean is elsewhere.)
+//! The command line and the environment: the comment of a field is its help, and a test holds the README's table to it.
 
-use std::{
-    ffi::{OsStr, OsString},
-    num::NonZero,
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+mod environment;
+mod store_url;
+
+use std::{ffi::OsString, num::NonZero, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{
-    Arg, Command, Parser, ValueEnum,
-    builder::{FalseyValueParser, TypedValueParser},
-    error::ErrorKind,
-    value_parser,
+    CommandFactory, FromArgMatches, Parser, ValueEnum, builder::FalseyValueParser, error::ErrorKind, value_parser,
 };
 
-use crate::{
-    Settings,
-    grpc::EdgeLimits,
-    rules::Limits,
-    store::redis::{RedisOptions, RedisUrl},
-};
+pub use self::store_url::StoreUrl;
+use self::{environment::Environment, store_url::StoreUrlParser};
+use crate::{Settings, grpc::EdgeLimits, rules::Limits, store::redis::RedisOptions};
 
 /// A session service: web applications in any language keep their visitors' sessions behind one small gRPC API.
 ///
@@ -60,11 +50,11 @@ pub struct Config {
     pub redis_ca_file: Option<PathBuf>,
 
     /// PEM file with the certificate to show to Redis, where it asks for one [default: none].
-    #[arg(long, env = "SESSIOND_REDIS_CERT_FILE", value_name = "PATH", requires = "redis_key_file")]
+    #[arg(long, env = "SESSIOND_REDIS_CERT_FILE", value_name = "PATH")]
     pub redis_cert_file: Option<PathBuf>,
 
     /// PEM file with that certificate's key [default: none].
-    #[arg(long, env = "SESSIOND_REDIS_KEY_FILE", value_name = "PATH", requires = "redis_cert_file")]
+    #[arg(long, env = "SESSIOND_REDIS_KEY_FILE", value_name = "PATH")]
     pub redis_key_file: Option<PathBuf>,
 
     /// Replicas that must have a Destroy or a new id before it is acknowledged (Redis's `WAIT`).
@@ -114,10 +104,14 @@ pub struct Config {
     /// How to log. What to log is up to RUST_LOG (default: info; sessiond=debug shows each call).
     #[arg(long, env = "SESSIOND_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+
+    #[arg(skip)]
+    environment: Environment,
 }
 
 const AFTER_HELP: &str = "\
-Times are written as 500ms, 30s, 15m, 24h or 31d. Each flag can be set by its variable instead.
+Times are written as 500ms, 30s, 15m, 24h or 31d. Each flag can be set by its variable instead; the flag wins.
+A blank variable is the same as no variable, except SESSIOND_STORE and SESSIOND_*_FILE: these are refused if blank.
 
 Try it, while it runs:
   grpcurl -plaintext 127.0.0.1:50051 list
@@ -132,77 +126,50 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where sessions are kept.
-#[derive(Clone, Debug)]
-pub enum StoreUrl {
-    /// In this process.
-    Memory,
-    /// In Redis.
-    Redis(RedisUrl),
-}
-
-impl FromStr for StoreUrl {
-    type Err = String;
-
-    fn from_str(url: &str) -> Result<Self, String> {
-        if url == "memory" { Ok(Self::Memory) } else { url.parse().map(Self::Redis) }
-    }
-}
-
-/// Reads a store's URL. Clap's own refusals quote the value, and this one may hold a password.
-#[derive(Clone)]
-struct StoreUrlParser;
-
-impl TypedValueParser for StoreUrlParser {
-    type Value = StoreUrl;
-
-    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<StoreUrl, clap::Error> {
-        let parsed = value.to_str().ok_or_else(|| "is not valid UTF-8".to_owned()).and_then(str::parse);
-        parsed.map_err(|why| {
-            clap::Error::raw(
-                ErrorKind::ValueValidation,
-                format!("invalid value for '--store <URL>': {why}\n\nFor more information, try '--help'.\n"),
-            )
-            .with_cmd(command)
-        })
-    }
-}
-
-impl std::fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Memory => f.write_str("memory"),
-            Self::Redis(url) => url.fmt(f),
-        }
-    }
-}
-
 impl Config {
     /// Reads the command line and the environment; ends the process with advice where they cannot be read.
     pub fn read() -> Self {
         Self::try_read(std::env::args_os()).unwrap_or_else(|refusal| refusal.exit())
     }
 
-    /// As [`Config::read`], of these arguments, the program's name in front.
+    /// As [`Config::read`], from these arguments, of which the first is the program's name.
     ///
     /// # Errors
-    /// What clap says, but never with a value that may hold a password.
+    /// clap's error, but never with a value that may hold a password. It names the variable where one was the source.
     pub fn try_read<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(arguments).map_err(|refusal| match refusal.kind() {
-            ErrorKind::UnknownArgument if refusal.to_string().contains("://") => clap::Error::raw(
-                ErrorKind::UnknownArgument,
-                "there is a URL where none is expected (not shown, as it may hold a password): give it with --store\n\n\
-                 For more information, try '--help'.\n",
-            ),
-            _ => refusal,
-        })
+        let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        let (command, environment, refusal) = Environment::read(Self::command(), &arguments);
+        let matches = match command.try_get_matches_from(&arguments) {
+            Ok(matches) => matches,
+            // Again with blank variables, which the help names as well.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                return Err(Self::command().try_get_matches_from(&arguments).err().unwrap_or(error));
+            }
+            Err(error) => return Err(environment.name_variables_in(without_password(error))),
+        };
+        refusal.map_or(Ok(()), Err)?;
+        Ok(Self { environment, ..Self::from_arg_matches(&matches)? })
     }
 
-    /// Checks what no single flag can tell.
+    /// Checks the flags against each other.
     ///
     /// # Errors
-    /// A sentence that says which flags contradict each other and what to do.
+    /// A sentence that says which flags (or variables) contradict each other and what to do.
     pub fn check(&self) -> Result<(), String> {
+        self.check_together().map_err(|refusal| self.name_variables(&refusal))
+    }
+
+    /// The same sentence, with variables in the place of the flags that they decide for.
+    pub fn name_variables(&self, sentence: &str) -> String {
+        self.environment.name_variables(sentence)
+    }
+
+    /// The value of `RUST_LOG`; `None` if it is unset or blank.
+    pub fn rust_log() -> Option<String> {
+        environment::text("RUST_LOG")
+    }
+
+    fn check_together(&self) -> Result<(), String> {
         const CEILING: Duration = Duration::from_secs(100 * 24 * 3600);
         if self.max_idle_timeout > CEILING {
             return Err("--max-idle-timeout is more than 100d: choose a shorter one".to_owned());
@@ -215,6 +182,13 @@ impl Config {
                     shown(value),
                 ));
             }
+        }
+        match (&self.redis_cert_file, &self.redis_key_file) {
+            (Some(_), None) => return Err("--redis-cert-file needs its key: give --redis-key-file too".to_owned()),
+            (None, Some(_)) => {
+                return Err("--redis-key-file needs its certificate: give --redis-cert-file too".to_owned());
+            }
+            _ => {}
         }
         self.check_redis()
     }
@@ -267,6 +241,18 @@ impl Config {
             },
             edge: EdgeLimits { deadline: self.deadline, max_calls: 8192 },
         }
+    }
+}
+
+/// The error; or another, if it may quote a URL with a password in it.
+fn without_password(error: clap::Error) -> clap::Error {
+    match error.kind() {
+        ErrorKind::UnknownArgument if error.to_string().contains("://") => clap::Error::raw(
+            ErrorKind::UnknownArgument,
+            "there is a URL where none is expected (not shown, as it may hold a password): give it with --store\n\n\
+             For more information, try '--help'.\n",
+        ),
+        _ => error,
     }
 }
 

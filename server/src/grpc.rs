@@ -22,6 +22,7 @@ use sessiond_proto::v1::{
 use tonic::Status;
 
 pub use self::edge::EdgeLimits;
+pub(crate) use self::edge::has_too_much_metadata;
 use self::{
     edge::{Call, Edge},
     unary::Reply,
@@ -34,6 +35,9 @@ use crate::{
 
 /// The most bytes of one message on the wire, either way.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// The most bytes of a call's metadata: of all its headers, each counted as HTTP/2 does, by its name, its value and 32 more.
+pub const MAX_METADATA_BYTES: usize = 16 << 10;
 
 /// `sessiond.v1.SessionService` over these sessions, with all that every call passes.
 #[derive(Debug)]

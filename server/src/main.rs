@@ -1,6 +1,11 @@
 //! The binary `sessiond`: reads the command line, opens the edges, and serves.
 
-use std::{io, net::TcpListener, process::ExitCode, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use sessiond::{
     Listeners,
@@ -10,7 +15,7 @@ use sessiond::{
     serve,
     store::{memory::MemoryStore, redis::RedisStore},
 };
-use socket2::SockRef;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
 const BACKLOG: i32 = 4096;
 
 fn run(config: &Config) -> Result<(), String> {
+    let bind = |flag, address| bind(flag, address).map_err(|refusal| config.name_variables(&refusal));
     let grpc = bind("--listen", &config.listen)?;
     let metrics = config.metrics_listen.as_deref().map(|address| bind("--metrics-listen", address)).transpose()?;
     let address = grpc.local_addr().map_err(|error| error.to_string())?;
@@ -71,11 +77,45 @@ fn run(config: &Config) -> Result<(), String> {
     served.map_err(|error| error.to_string())
 }
 
+/// Opens a listener on the first address that `HOST:PORT` names and that can be listened on.
 fn bind(flag: &str, address: &str) -> Result<TcpListener, String> {
-    let listener = TcpListener::bind(address);
-    // Once more, for a longer queue.
-    let listens = listener.and_then(|listener| SockRef::from(&listener).listen(BACKLOG).map(|()| listener));
-    listens.map_err(|error| refused(flag, address, &error))
+    let listener = address.to_socket_addrs().and_then(|addresses| {
+        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        for address in addresses {
+            match listen(address) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    });
+    listener.map_err(|error| refused(flag, address, &error))
+}
+
+/// Opens a listener on this address. `[::]` accepts IPv4 too, whatever `net.ipv6.bindv6only` is, and becomes `0.0.0.0` on a
+/// machine without IPv6: so that one setting, which an image carries, is right everywhere.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let is_wildcard = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match open(address, is_wildcard) {
+        Err(error) if is_wildcard && error.kind() != io::ErrorKind::AddrInUse => {
+            let listener = open((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)?;
+            warn!(%error, "no IPv6 on this machine: listening on 0.0.0.0 instead of [::]");
+            Ok(listener)
+        }
+        opened => opened,
+    }
+}
+
+fn open(address: SocketAddr, accepts_ipv4_too: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if accepts_ipv4_too {
+        socket.set_only_v6(false)?;
+    }
+    // A restart must not wait until the last connections of the process before have timed out.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn refused(flag: &str, address: &str, error: &io::Error) -> String {
@@ -105,10 +145,18 @@ async fn told_to_stop() {
 }
 
 fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = Config::rust_log().map(EnvFilter::try_new).transpose();
+    let (filter, invalid) = match filter {
+        Ok(filter) => (filter, None),
+        Err(error) => (None, Some(error)),
+    };
+    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
         LogFormat::Json => lines.json().init(),
+    }
+    if let Some(error) = invalid {
+        warn!(%error, "RUST_LOG is not a valid filter: logging at info");
     }
 }

@@ -1,6 +1,6 @@
 //! Whom a call goes to. Our own service is found without a router, as nearly every call is for it.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use futures_util::{FutureExt, future::Either};
 use tokio::time::timeout;
@@ -49,6 +49,9 @@ impl<S: Store> Answers for Routes<S> {
         let request = call.map(Incoming::from);
         if grpc::within_service(request.uri().path()).is_some() {
             return Either::Left(deliver(self.sessions.answer(request), caller));
+        }
+        if grpc::has_too_much_metadata(request.headers()) {
+            return Either::Right(deliver(ready(Reply::too_much_metadata()), caller).boxed());
         }
         // Until the answer begins: a watcher listens on for as long as it likes.
         let deadline = self.limits.deadline(request.headers());

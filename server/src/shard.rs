@@ -1,6 +1,7 @@
 //! A shard: one thread, one current-thread runtime, its own store connections, and the client connections given to it.
 //! Nothing of a call ever crosses to another thread (measured: about half the CPU of a work-stealing runtime).
 
+mod authority;
 mod connection;
 
 use std::{

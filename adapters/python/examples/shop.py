@@ -20,7 +20,7 @@ from sessiond.flask import SessiondInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
-SESSIOND = os.environ.get("SESSIOND_ADDRESS", "127.0.0.1:50051")
+SESSIOND = os.environ.get("SESSIOND_ADDRESS", "").strip() or "127.0.0.1:50051"
 LOOKS = Path(__file__).resolve().parents[3] / "client" / "examples" / "axum"
 TEAS = {
     "sencha": ("Sencha", "Green and bright, like a lawn after rain"),
@@ -134,7 +134,7 @@ def guard(response):
 
 
 if __name__ == "__main__":
-    host, _, port = os.environ.get("LISTEN", "127.0.0.1:5000").rpartition(":")
+    host, _, port = (os.environ.get("LISTEN", "").strip() or "127.0.0.1:5000").rpartition(":")
     server = make_server(host, int(port), app, threaded=True)
     print(f"The shop is open: http://{host}:{server.port}  (sessions: sessiond at {SESSIOND})", flush=True)
     server.serve_forever()

@@ -42,12 +42,14 @@ type Cart = BTreeMap<String, u32>;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_env_filter(env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned())).init();
-    let sessiond = match env::var("SESSIOND_ADDRESS") {
-        Ok(address) => address,
-        Err(_) => embedded::start_sessiond()?.to_string(),
+    // A blank variable is the same as no variable.
+    let variable = |name| env::var(name).ok().filter(|text| !text.trim().is_empty());
+    tracing_subscriber::fmt().with_env_filter(variable("RUST_LOG").unwrap_or_else(|| "warn".to_owned())).init();
+    let sessiond = match variable("SESSIOND_ADDRESS") {
+        Some(address) => address,
+        None => embedded::start_sessiond()?.to_string(),
     };
-    let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listen = variable("LISTEN").unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&listen).await.map_err(|error| format!("LISTEN={listen}: {error}"))?;
     // More patience than usual: this may be a debug build on a machine that compiles something else.
     let patience = Duration::from_secs(5);

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, Response, request};
 use tonic::Code;
 use tracing::{Instrument, Span, debug, error, field};
 
-use super::{status, unary::Reply};
+use super::{MAX_METADATA_BYTES, status, unary::Reply};
 use crate::{
     deadline::{Deadlines, Late},
     metrics::Metrics,
@@ -110,6 +110,7 @@ impl Edge {
         let (deadline, attempt) = self.limits.allow(&head.headers, received);
         let place = Place::take(&self.calls, self.limits.max_calls);
         let mut answer = match place {
+            _ if has_too_much_metadata(&head.headers) => ready(Reply::too_much_metadata()).boxed(),
             Some(_) => handle(Call { app: self.app.clone(), attempt, span: span.clone() }),
             None => ready(Reply::refusal(status::overloaded())).boxed(),
         };
@@ -167,6 +168,12 @@ impl Drop for Place {
 
 fn header<T: FromStr>(headers: &HeaderMap, name: &HeaderName) -> Option<T> {
     headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a call's headers are above [`MAX_METADATA_BYTES`].
+pub(crate) fn has_too_much_metadata(headers: &HeaderMap) -> bool {
+    let sizes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    sizes.sum::<usize>() > MAX_METADATA_BYTES
 }
 
 /// The header `grpc-timeout`: at most eight digits and a unit.
@@ -245,6 +252,20 @@ mod tests {
             assert_eq!(told(&answer), (Code::DeadlineExceeded, "DEADLINE".to_owned()));
             assert!(start.elapsed() < Duration::from_millis(most));
         }
+    }
+
+    #[tokio::test]
+    async fn metadata_above_the_limit_is_refused_without_the_handler() {
+        let with = |bytes: usize| {
+            let mut head = head();
+            head.headers.insert("x-name", "v".repeat(bytes - 32 - "x-name".len()).parse().unwrap());
+            head
+        };
+        let handler = |_| async { Reply::refusal(Status::ok("")) }.boxed();
+        let answer = edge().call("Open", &with(MAX_METADATA_BYTES), handler).await;
+        assert_eq!(code(&answer), Code::Ok);
+        let answer = edge().call("Open", &with(MAX_METADATA_BYTES + 1), |_| panic!("it is called")).await;
+        assert_eq!(told(&answer), (Code::InvalidArgument, "INVALID_FIELD".to_owned()));
     }
 
     #[tokio::test]

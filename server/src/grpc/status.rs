@@ -10,7 +10,7 @@ use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::{debug, error};
 
-use super::{MAX_MESSAGE_BYTES, wire::Unreadable};
+use super::{MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, wire::Unreadable};
 use crate::{
     log_limit::LogLimit,
     rules::{Error, Limits},
@@ -92,6 +92,17 @@ pub(super) fn unreadable_message() -> Status {
 /// A message that is not read, as it has too many bytes.
 pub(super) fn message_too_large() -> Status {
     too_large("the message", MAX_MESSAGE_BYTES)
+}
+
+/// A call whose metadata is above the limit. The call is at fault and not this server: so not RESOURCE_EXHAUSTED, as grpc-core
+/// has it, which callers may repeat.
+pub(super) fn too_much_metadata() -> Status {
+    let why = format!(
+        "has more than {MAX_METADATA_BYTES} bytes (for each header, its name, its value and 32 more): send fewer or shorter \
+         headers"
+    );
+    let limit = HashMap::from([("limit_bytes".to_owned(), MAX_METADATA_BYTES.to_string())]);
+    with(ErrorReason::InvalidField, &format!("metadata {why}"), limit, vec![("metadata".to_owned(), why)])
 }
 
 /// A message that cannot be read, as it is compressed. In gRPC's own words, as for all that it negotiates by itself.

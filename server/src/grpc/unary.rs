@@ -119,6 +119,11 @@ impl Reply {
         Self::refusal(status::late())
     }
 
+    /// That a call to any service has more metadata than it may have.
+    pub(crate) fn too_much_metadata() -> Response<Self> {
+        Self::refusal(status::too_much_metadata())
+    }
+
     pub(super) fn refusal(status: Status) -> Response<Self> {
         status.into_http::<()>().map(|()| Self::Nothing)
     }

@@ -27,7 +27,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::Answers;
+use super::{Answers, authority::Inspector};
 
 /// A call as it comes: its head, and the stream that its body comes by.
 pub type Call = Request<RecvStream>;
@@ -41,8 +41,10 @@ const MAX_STREAMS: u32 = 256;
 /// Streams reset for the client's errors before the connection is ended (RUSTSEC-2024-0003).
 const MAX_RESETS: usize = 128;
 
-/// The most bytes of a call's headers.
-const MAX_HEADERS: u32 = 16 * 1024;
+/// The most bytes of a call's headers that h2 reads, each counted with 32 bytes more. Above it h2 answers HTTP 431 without a gRPC
+/// status, and far above (more than four times as much, or too many CONTINUATION frames) it closes the connection. So this is
+/// more than the 16 KiB that a call may have, above which it is refused by a status.
+const MAX_HEADERS: u32 = 64 * 1024;
 
 /// The bytes that may be on their way to us unread: for one call, and for all of a connection.
 const WINDOW: u32 = 1 << 20;
@@ -185,20 +187,39 @@ struct Socket {
     io: TcpStream,
     /// Whether anything came since this was last set to false.
     heard: Arc<AtomicBool>,
+    /// Until the client's first call, and for longer only if its `:authority` is not valid.
+    inspector: Option<Box<Inspector>>,
 }
 
 impl Socket {
     fn new(io: StdStream) -> io::Result<Self> {
         io.set_nodelay(true)?;
-        Ok(Self { io: TcpStream::from_std(io)?, heard: Arc::default() })
+        let inspector = Some(Box::new(Inspector::new()));
+        Ok(Self { io: TcpStream::from_std(io)?, heard: Arc::default(), inspector })
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_read(context, buf);
-        if polled.is_ready() {
-            self.heard.store(true, Ordering::Relaxed);
+        let Self { io, heard, inspector } = &mut *self;
+        let (polled, came) = match inspector {
+            None => {
+                let polled = Pin::new(io).poll_read(context, buf);
+                let came = polled.is_ready();
+                (polled, came)
+            }
+            Some(inspecting) => {
+                let held = inspecting.held();
+                let polled = inspecting.poll_read(io, context, buf);
+                let came = polled.is_ready() || inspecting.held() > held;
+                if inspecting.is_aside() {
+                    *inspector = None;
+                }
+                (polled, came)
+            }
+        };
+        if came {
+            heard.store(true, Ordering::Relaxed);
         }
         polled
     }

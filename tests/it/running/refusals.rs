@@ -79,7 +79,7 @@ fn a_variable_is_refused_as_its_flag_is() {
         ("SESSIOND_STORE", "hunter2", "expected `memory`, or redis://"),
         ("SESSIOND_IDLE_TIMEOUT", "0s", "must be more than zero"),
         ("SESSIOND_IDLE_TIMEOUT", "40d", "is above --max-idle-timeout"),
-        ("SESSIOND_SHARDS", "many", "--shards"),
+        ("SESSIOND_SHARDS", "many", "'SESSIOND_SHARDS (environment)'"),
     ] {
         refuses(&command(&[]).env(name, value).output().unwrap(), 2, says);
     }

@@ -38,6 +38,12 @@ impl Server {
         Self::start_in(&[], listen, arguments, log).await
     }
 
+    /// Starts it on this address with these arguments and variables, and waits until it listens.
+    pub async fn listening(listen: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, Path::new(*value))).collect();
+        Self::start_in(&variables, listen, arguments, "info").await
+    }
+
     /// The same, with these variables in its environment.
     pub(crate) async fn start_in(variables: &[(&str, &Path)], listen: &str, arguments: &[&str], log: &str) -> Self {
         let mut command = command(arguments);
