@@ -208,7 +208,7 @@ fn blocks(mut connection: &[u8]) -> Vec<Vec<u8>> {
 const AUTHORITIES: [&str; 5] = ["127.0.0.1:1,127.0.0.2:1", "/run/x.sock", "good.example:1", "run%2Fx.sock", "a b c"];
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     /// Equal lengths and an equal meaning of every later reference to the dynamic table: so both tables stay equal.
     #[test]
