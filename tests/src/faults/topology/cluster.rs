@@ -166,8 +166,15 @@ impl Cluster {
 
     /// The number of a replica of this master.
     pub async fn replica_of(&self, master: usize) -> usize {
-        let replicas: Vec<String> = self.nodes[master].command(&["CLUSTER", "REPLICAS", &self.ids[master]]).await;
-        let id = replicas.first().and_then(|line| line.split(' ').next()).expect("it has a replica");
+        let mut replicas = Vec::<String>::new();
+        // A replica may follow before the master has heard of it by gossip.
+        eventually("the master knows its replica", async || {
+            let known = self.nodes[master].try_command(&["CLUSTER", "REPLICAS", &self.ids[master]]).await;
+            replicas = known.unwrap_or_default();
+            !replicas.is_empty()
+        })
+        .await;
+        let id = replicas[0].split(' ').next().expect("a line begins with an id");
         self.ids.iter().position(|known| known == id).expect("it is one of ours")
     }
 
