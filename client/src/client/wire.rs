@@ -110,22 +110,21 @@ fn update_request(target: &Target, content: &Content, request: SaveRequest) -> R
         Target::Opened(session) => session.etag.clone(),
         Target::Named(_) => ANY_VERSION.to_owned(),
     };
-    let session = v1::Session { id: target.id().expose().to_owned(), ..v1::Session::default() };
+    // The etag guards only a replacement. For every other change it tells the service how far back a repeat may lie.
+    let session = v1::Session { id: target.id().expose().to_owned(), etag, ..v1::Session::default() };
     Ok(match content {
-        // Without an etag: it would refuse a new id or a new timeout because another request changed the data.
         Content::Keep => SaveRequest { session: Some(session), ..request },
-        Content::Whole(_) if etag.is_empty() => return Err(Error::Changed),
+        Content::Whole(_) if session.etag.is_empty() => return Err(Error::Changed),
         Content::Whole(data) => SaveRequest {
-            session: Some(v1::Session { etag, data: Some(encode(data)), ..session }),
+            session: Some(v1::Session { data: Some(encode(data)), ..session }),
             replace_all: true,
             ..request
         },
-        // The etag guards nothing here: it tells the service how far back a repeat may lie.
         Content::Keys(keys) => {
             let data = values(keys).next().is_some().then(|| encode(values(keys)));
             let names = |is_set: bool| keys.iter().filter(move |(_, value)| value.is_some() == is_set);
             SaveRequest {
-                session: Some(v1::Session { etag, data, ..session }),
+                session: Some(v1::Session { data, ..session }),
                 changed_keys: names(true).map(|(key, _)| key.clone()).collect(),
                 removed_keys: names(false).map(|(key, _)| key.clone()).collect(),
                 ..request
