@@ -1,6 +1,7 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use serde_json::json as j;
+use sessiond::session::Ring;
 use sessiond_proto::v1::{SaveRequest, Session};
 use sessiond_tests::{
     Calls, Stub, World, again, change, create, is_outage, on_both_stores_and_through_several, reason, request_id,
@@ -24,7 +25,9 @@ async fn p1_p5_a_thousand_parallel_first_attempts_on_one_session_are_all_applied
     }
     let session = stubs[0].clone().store(create(j!({"start": 1}))).await.expect("it is created");
     let requests: Vec<_> = (0..CALLERS).map(|number| a_key_of_its_own(&session, number)).collect();
+    let begin = Instant::now();
     let answers = all_at_once(&stubs, &requests, SaveRequest::clone).await;
+    let took = begin.elapsed();
     // A machine that is too slow for a thousand calls within their deadlines leaves some without an answer.
     let outages = answers.iter().filter(|answer| answer.as_ref().is_err_and(is_outage)).count();
     let refused = reasons(answers.iter().filter(|answer| !answer.as_ref().is_err_and(is_outage)));
@@ -39,7 +42,11 @@ async fn p1_p5_a_thousand_parallel_first_attempts_on_one_session_are_all_applied
 
     let requests: Vec<_> = acknowledged.iter().map(|number| requests[*number].clone()).collect();
     let repeats = all_at_once(&stubs, &requests, again).await;
-    let refused = reasons(repeats.iter().filter(|answer| !answer.as_ref().is_err_and(is_outage)));
+    let mut refused = reasons(repeats.iter().filter(|answer| !answer.as_ref().is_err_and(is_outage)));
+    if took >= Ring::SPAN {
+        // So slow that the oldest marks were dropped before the last operations came.
+        refused.remove("OUTCOME_UNKNOWN");
+    }
     assert!(refused.is_empty(), "repeats were refused: {refused:?}");
     let after = look(&stubs[0], &session.id).await.expect("it is there");
     assert_eq!(version(&after), map(&after).len(), "no repeat was applied");
