@@ -389,7 +389,7 @@ fn every_script_has_its_papers() {
         assert!(is_shared || first == "#!lua" || first.starts_with("#!lua flags="), "{path} begins with {first:?}");
         let header: String = rest.lines().take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
         let papers: &[&str] = if is_shared {
-            &["what the scripts share", "KEYS[1]", "ARGV[1]", "ARGV[2]", "Every answer:", "LATE"]
+            &["what the scripts share", "KEYS[1]", "ARGV[1]", "ARGV[2]", "Every reply:", "LATE"]
         } else {
             &["A script, because ", "-- ARGV: ", "-- Answers", "LATE", "Safe to run twice: "]
         };

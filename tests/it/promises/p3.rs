@@ -176,7 +176,7 @@ async fn p3_a_record_copied_under_another_handle_opens_nothing() {
 /// The hash in a record is for one application: the very same id and handle open nothing in another.
 #[tokio::test]
 async fn p3_a_record_of_another_application_opens_nothing_under_the_same_handle() {
-    const HASH: usize = 76;
+    const HASH: usize = 74;
     let world = World::redis(&[]).await;
     let (redis, mut stub) = (world.redis.as_ref().unwrap(), world.stub());
     let session = stub.store(create(j!({"a": 1}))).await.unwrap();
