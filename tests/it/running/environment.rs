@@ -92,7 +92,9 @@ fn a_blank_variable_that_is_safer_set_is_refused_by_name() {
 
 #[test]
 fn a_refusal_names_the_variable_if_a_variable_was_the_source() {
-    let cases: [(&[(&str, &str)], &[&str], &str, i32); 12] = [
+    /// Variables, arguments, what the refusal says, and the exit code.
+    type Case = (&'static [(&'static str, &'static str)], &'static [&'static str], &'static str, i32);
+    let cases: [Case; 12] = [
         // Refused by one flag's own rules.
         (&[("SESSIOND_IDLE_TIMEOUT", "0s")], &[], "'SESSIOND_IDLE_TIMEOUT (environment)': must be more than zero", 2),
         (&[("SESSIOND_SHARDS", "many")], &[], "'SESSIOND_SHARDS (environment)'", 2),
