@@ -101,8 +101,9 @@ impl Bench {
                 }
                 _ if self.ids.contains_key(&(who, size)) => {}
                 Who::Textbook | Who::Redis | Who::Tls | Who::Aof | Who::Other | Who::Memory => {
-                    // So many that none is saved more than some times within three seconds, which would be long rings.
-                    let count = if size > 1024 { 2_000 } else { 10_000 };
+                    // So many that none is saved more than some times within five seconds: its ring would grow, as a hot
+                    // session's does, and most sessions are not hot.
+                    let count = if size > 1024 { 3_400 } else { 17_000 };
                     let ids = self.create(who, size, count).await?;
                     self.ids.insert((who, size), ids);
                 }

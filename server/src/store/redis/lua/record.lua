@@ -7,6 +7,8 @@
 local FORMAT, FIXED, LAYOUT = 2, 156, '>Bc16I6I6I6I6c32c32c32I6I6I2I2I2'
 -- Of marks: bytes of each, how many stay however old, how many at most, and for how many ms younger ones stay as well.
 local SLOT, KEPT, MAX, SPAN = 14, 8, 4000, 5000
+-- The most marks in a reply. The server needs two; up to this many, cutting them off would cost more than sending them.
+local SHOWN = 64
 -- Bytes of the first read: room for the fixed fields, the longest subject and eight marks, and for the data of most sessions.
 local FIRST = 1024
 local NONE = string.rep('\0', 32)
@@ -71,9 +73,9 @@ local function head_of(r, ring)
     r.previous, r.minted, r.floor, #r.tagged, #r.subject, #ring / SLOT) .. r.tagged .. r.subject .. ring
 end
 
--- The same for a reply, which carries the newest eight marks at most: a hot session has thousands.
+-- Everything before the data, for a reply: without most of the marks of a hot session, which has thousands.
 local function reply_head_of(r)
-  return head_of(r, string.sub(r.ring, 1, SLOT * KEPT))
+  return head_of(r, string.sub(r.ring, 1, SLOT * SHOWN))
 end
 
 -- Adds the newest mark, and drops what need not be kept; that raises the floor.
@@ -103,7 +105,7 @@ local function put(r, data)
   else
     r.expiry = redis.call('PEXPIRETIME', key)
   end
-  return #r.ring > SLOT * KEPT and reply_head_of(r) or head
+  return #r.ring > SLOT * SHOWN and reply_head_of(r) or head
 end
 
 -- When a session ends that is used now and then never again.
