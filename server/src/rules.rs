@@ -1,5 +1,5 @@
-//! The verbs: what Open, Save and Destroy mean. Pure decisions around one call to the store each; no wire, no Redis, no
-//! clock of its own, and chance only by the door. (Longer than most files here: the verbs stand with their types.)
+//! The rules: what Open, Save and Destroy mean. Pure decisions around one call to the store each, without a wire, Redis or a
+//! clock. Randomness comes from outside.
 
 mod repeats;
 

@@ -1,7 +1,6 @@
-//! The way to Redis and back: a question goes to the node that has the key, within its attempt's time, and what comes back is
-//! an answer, or an error whose meaning is known. A question is asked again where that is safe and of use: all scripts are
-//! safe to run twice. So a lost connection, a master that was deposed and a slot that moved cost a call time, and fail
-//! it only if that runs out. (Long by some lines: what an error means and what follows from it are one thing.)
+//! Sends each request to the node that owns its key, before its deadline, and returns the reply or an error whose meaning is
+//! known. A request is sent again where that is safe and useful: all scripts are safe to run twice. So a lost connection, a
+//! demoted primary and a slot that moved cost a call time, and fail it only if its deadline passes.
 
 use std::{
     fmt,
