@@ -619,8 +619,9 @@ pub enum ErrorReason {
     ///
     ///      { "reason": "OUTCOME_UNKNOWN", "domain": "sessiond", "metadata": {} }
     OutcomeUnknown = 3,
-    /// INVALID_ARGUMENT: a field is wrong, or the bytes are no message. A google.rpc.BadRequest names every wrong field
-    /// and says how to mend it. Nothing was written.
+    /// INVALID_ARGUMENT: a field is wrong, the bytes are no message, or the call's metadata is over 16 KiB (the field is then
+    /// `metadata`, and the limit is in the ErrorInfo as `limit_bytes`). A google.rpc.BadRequest names every wrong field and says
+    /// how to mend it. Nothing was written.
     ///
     ///      { "reason": "INVALID_FIELD", "domain": "sessiond", "metadata": {} }
     ///      { "fieldViolations": \[ { "field": "session.data", "description": "is set, but neither changed_keys nor ..." } \] }
