@@ -135,7 +135,7 @@ class Sessiond(Process):
     def _start(self, listen):
         super().__init__([self._program, "--listen", listen, *self._options], self._folder)
         self.address = self.must_tell(r"listens address=(\S+)")[1]
-        self.must_tell("ready: the store answers")
+        self.must_tell("ready: sessions can be kept")
 
     def start_again(self):
         assert self.ended(), "it still runs"
