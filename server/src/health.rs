@@ -111,7 +111,7 @@ async fn admit<S: Store>(store: &S, was_ready: bool, is_checked: &mut bool) -> R
     store.probe().await.map_err(Refusal::NotYet)
 }
 
-/// One request of its own.
+/// The deadline of one request to the store, from now on.
 fn attempt() -> Attempt {
     let now = Instant::now();
     Attempt { since: now, until: now + INTERVAL }

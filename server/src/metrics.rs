@@ -38,7 +38,7 @@ impl Metrics {
         self.calls.get_or_create(&Call { method, code }).observe(after.as_secs_f64());
     }
 
-    /// Takes note of whether the store answers.
+    /// Records whether the service is ready.
     pub(crate) fn set_ready(&self, ready: bool) {
         self.ready.set(ready.into());
     }
@@ -47,7 +47,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("sessiond");
         let calls = "How long calls took, by method and gRPC code";
         registry.register_with_unit("call_duration", calls, Unit::Seconds, self.calls.clone());
-        registry.register("ready", "1 while the store answers, else 0", self.ready.clone());
+        registry.register("ready", "1 while sessions can be kept in the store, else 0", self.ready.clone());
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
         registry

@@ -235,7 +235,7 @@ pub mod session_service_client {
         /// Open reads a session. An id that is empty, malformed, unknown, expired or destroyed is no error: the answer is OK
         /// with a new, empty session (`id` and `etag` empty), it never says which of these it was, and nothing is written.
         /// Opening extends the session's life by its idle timeout (in steps of a tenth of it), unless `no_renew` is set.
-        /// Errors: UNAVAILABLE when the store cannot be asked; an outage is never answered as "no session".
+        /// Errors: UNAVAILABLE when the store is unavailable; an outage is never answered as "no session".
         pub async fn open(
             &mut self,
             request: impl tonic::IntoRequest<super::OpenRequest>,
@@ -327,7 +327,7 @@ pub mod session_service_server {
         /// Open reads a session. An id that is empty, malformed, unknown, expired or destroyed is no error: the answer is OK
         /// with a new, empty session (`id` and `etag` empty), it never says which of these it was, and nothing is written.
         /// Opening extends the session's life by its idle timeout (in steps of a tenth of it), unless `no_renew` is set.
-        /// Errors: UNAVAILABLE when the store cannot be asked; an outage is never answered as "no session".
+        /// Errors: UNAVAILABLE when the store is unavailable; an outage is never answered as "no session".
         async fn open(
             &self,
             request: tonic::Request<super::OpenRequest>,
